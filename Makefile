@@ -1,0 +1,26 @@
+# `make demo` runs the main job, `make test` every check. Each fills .venv first where it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+export MPLBACKEND = Agg
+
+.PHONY: demo test lint clean
+
+demo: .venv/.filled
+	$(BIN)/python examples/digits.py
+
+test: .venv/.filled lint
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/.filled
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/.filled: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
