@@ -1,0 +1,31 @@
+"""Weight decay done right for JAX and Keras 3: AdamW, NadamW and SGDW from small transforms in optax's protocol.
+
+Names in the order of the pipeline: gradients -> direction -> alpha -> multipliers -> decay -> eta -> -1 -> updates.
+"""
+
+from adamw_jax.paths import leaf_paths as leaf_paths, values_by_label as values_by_label
+from adamw_jax.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
+from adamw_jax.schedules import cosine_warm_restarts as cosine_warm_restarts, normalized_decay as normalized_decay
+from adamw_jax.transforms.adam import scale_by_adam as scale_by_adam, scale_by_amsgrad as scale_by_amsgrad
+from adamw_jax.transforms.decay import add_decoupled_decay as add_decoupled_decay
+from adamw_jax.transforms.leaves import add_branches as add_branches
+from adamw_jax.transforms.momentum import scale_by_momentum as scale_by_momentum
+from adamw_jax.transforms.multipliers import (
+    freeze_where_zero as freeze_where_zero,
+    scale_by_multipliers as scale_by_multipliers,
+)
+from adamw_jax.transforms.nadam import ScaleByNadamState as ScaleByNadamState, scale_by_nadam as scale_by_nadam
+from adamw_jax.transforms.rates import (
+    LearningRateState as LearningRateState,
+    scale_by_alpha as scale_by_alpha,
+    with_learning_rate as with_learning_rate,
+)
+from adamw_jax.transforms.restarts import (
+    WarmRestartsState as WarmRestartsState,
+    current_eta as current_eta,
+    restart as restart,
+    scale_by_eta as scale_by_eta,
+    scale_by_warm_restarts as scale_by_warm_restarts,
+    set_position as set_position,
+    with_warm_restarts as with_warm_restarts,
+)

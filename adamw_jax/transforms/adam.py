@@ -1,0 +1,181 @@
+"""Adam's and AMSGrad's directions."""
+
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+import optax
+
+from adamw_jax import checks
+from adamw_jax.transforms.leaves import map_leaves, wide, zeros_like_params
+from adamw_jax.typing import Params, Scalar, Updates
+
+
+def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None:
+    """Check the numbers that all directions with two moments share."""
+    checks.check_number("b1", b1, low=0, high=1, open_high=True)
+    checks.check_number("b2", b2, low=0, high=1, open_high=True)
+    checks.check_number("eps", eps, low=0, open_low=True)
+    checks.check_non_negative("eps_root", eps_root)
+
+
+def next_moments(g: chex.Array, mu: chex.Array, nu: chex.Array, b1: Any, b2: Any) -> tuple[chex.Array, chex.Array]:
+    """Return mu <- b1 mu + (1 - b1) g and nu <- b2 nu + (1 - b2) g^2."""
+    return b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * jnp.square(g)
+
+
+def correction(decay: chex.Array, count: chex.Array) -> chex.Array:
+    """Return 1 - decay^count, what a moment that started at zero is divided by."""
+    return 1 - decay ** count.astype(decay.dtype)
+
+
+def _scalars(
+    count: chex.Array, b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar, epsilon_hat: bool
+) -> tuple[chex.Array, ...]:
+    c1, c2 = correction(wide(b1), count), correction(wide(b2), count)
+    return wide(b1), wide(b2), c1, c2, wide(eps) / jnp.sqrt(c2) if epsilon_hat else wide(eps), wide(eps_root)
+
+
+def _adam(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
+    b1, b2, c1, c2, eps, eps_root = scalars
+    mu, nu = next_moments(g, mu, nu, b1, b2)
+    return mu / c1 / (jnp.sqrt(nu / c2 + eps_root) + eps), mu, nu
+
+
+def _amsgrad(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+    b1, b2, c1, c2, eps, eps_root = scalars
+    mu, nu = next_moments(g, mu, nu, b1, b2)
+    nu_max = jnp.maximum(nu_max, nu)
+    return mu / c1 / (jnp.sqrt(nu_max / c2 + eps_root) + eps), mu, nu, nu_max
+
+
+def _amsgrad_corrected_first(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+    b1, b2, c1, c2, eps, eps_root = scalars
+    mu, nu = next_moments(g, mu, nu, b1, b2)
+    nu_max = jnp.maximum(nu_max, nu / c2)
+    return mu / c1 / (jnp.sqrt(nu_max + eps_root) + eps), mu, nu, nu_max
+
+
+def scale_by_adam(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    *,
+    epsilon_hat: bool = False,
+    moment_dtype: Any = None,
+) -> optax.GradientTransformation:
+    """Turn gradients into Adam's direction.
+
+    With t = 1, 2, ... the number of the update:
+
+        mu <- b1 mu + (1 - b1) g                      mu_hat = mu / (1 - b1^t)
+        nu <- b2 nu + (1 - b2) g^2                    nu_hat = nu / (1 - b2^t)
+        d = mu_hat / (sqrt(nu_hat + eps_root) + eps)
+
+    and with `epsilon_hat`, epsilon is added before the correction of nu:
+
+        d = sqrt(1 - b2^t) / (1 - b1^t) * mu / (sqrt(nu + (1 - b2^t) eps_root) + eps)
+
+    Args:
+      b1, b2: decay rates of the moments, in [0, 1).
+      eps: added to the root, > 0; relative to the unit of the gradient.
+      eps_root: added under the root, >= 0; in the gradient's unit squared.
+      epsilon_hat: Keras's convention for epsilon.
+      moment_dtype: dtype of mu and nu, float32 or wider; None is the parameter's, but no narrower than float32.
+
+    Returns:
+      A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
+      is `optax.ScaleByAdamState(count, mu, nu)`.
+
+    Raises:
+      ValueError: a number out of range. TypeError: parameters that are not real floating.
+
+    Source: Kingma & Ba, arXiv 1412.6980, Algorithm 1; its section 2 for epsilon hat.
+
+    >>> tx = scale_by_adam()
+    >>> direction, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(direction)
+    [ 1. -1.]
+    """
+    check_moments(b1, b2, eps, eps_root)
+    checks.check_flag("epsilon_hat", epsilon_hat)
+    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+
+    def init(params: Params) -> optax.ScaleByAdamState:
+        checks.check_floating("params", params)
+        mu, nu = zeros_like_params(params, dtype), zeros_like_params(params, dtype)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu=mu, nu=nu)
+
+    def update(
+        updates: Updates, state: optax.ScaleByAdamState, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByAdamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        scalars = _scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        direction, mu, nu = map_leaves(_adam, scalars, (updates, state.mu, state.nu))
+        return direction, optax.ScaleByAdamState(count, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_amsgrad(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    *,
+    epsilon_hat: bool = False,
+    max_of: str = "nu",
+    moment_dtype: Any = None,
+) -> optax.GradientTransformation:
+    """Turn gradients into AMSGrad's direction: Adam's with the largest second moment so far.
+
+        nu_max <- max(nu_max, nu)           d = mu_hat / (sqrt(nu_max / (1 - b2^t) + eps_root) + eps)
+
+    and with `max_of="nu_hat"`, the bias is corrected before the maximum is taken:
+
+        nu_max <- max(nu_max, nu_hat)       d = mu_hat / (sqrt(nu_max + eps_root) + eps)
+
+    Args:
+      b1, b2, eps, eps_root, epsilon_hat, moment_dtype: as in `scale_by_adam`.
+      max_of: "nu" as PyTorch and Keras take it, "nu_hat" as optax does.
+
+    Returns:
+      A transformation whose updates are the direction d, with state `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`.
+
+    Raises:
+      ValueError: a number out of range, an unknown `max_of`, `epsilon_hat` together with "nu_hat" (nobody's form).
+      TypeError: parameters that are not real floating.
+
+    Source: Reddi, Kale & Kumar, arXiv 1904.09237, Algorithm 2.
+
+    >>> tx = scale_by_amsgrad()
+    >>> direction, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(direction)
+    [ 1. -1.]
+    """
+    check_moments(b1, b2, eps, eps_root)
+    checks.check_flag("epsilon_hat", epsilon_hat)
+    kernel = {"nu": _amsgrad, "nu_hat": _amsgrad_corrected_first}[
+        checks.check_choice("max_of", max_of, ("nu", "nu_hat"))
+    ]
+    if max_of == "nu_hat" and epsilon_hat:
+        raise ValueError("`epsilon_hat` must be False with max_of='nu_hat', got True")
+    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+
+    def init(params: Params) -> optax.ScaleByAmsgradState:
+        checks.check_floating("params", params)
+        mu, nu, nu_max = (zeros_like_params(params, dtype) for _ in range(3))
+        return optax.ScaleByAmsgradState(jnp.zeros([], jnp.int32), mu=mu, nu=nu, nu_max=nu_max)
+
+    def update(
+        updates: Updates, state: optax.ScaleByAmsgradState, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByAmsgradState]:
+        del params
+        count = optax.safe_increment(state.count)
+        scalars = _scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        direction, mu, nu, nu_max = map_leaves(kernel, scalars, (updates, state.mu, state.nu, state.nu_max))
+        return direction, optax.ScaleByAmsgradState(count, mu=mu, nu=nu, nu_max=nu_max)
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,112 @@
+"""NAdam's direction: Adam with Nesterov's look-ahead and a momentum schedule."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+import optax
+
+from adamw_jax import checks
+from adamw_jax.transforms.adam import check_moments, correction, next_moments
+from adamw_jax.transforms.leaves import map_leaves, wide, zeros_like_params
+from adamw_jax.typing import Params, Scalar, Updates
+
+
+class ScaleByNadamState(NamedTuple):
+    """State of `scale_by_nadam`.
+
+    Attributes:
+      count: updates made, int32.
+      mu_product: mu_1 mu_2 ... mu_count, the product of the momenta so far.
+      mu, nu: first and second moment, trees like the parameters.
+    """
+
+    count: chex.Array
+    mu_product: chex.Array
+    mu: Updates
+    nu: Updates
+
+
+def _nadam(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
+    b1, b2, from_moment, from_gradient, c2, eps, eps_root = scalars
+    mu, nu = next_moments(g, mu, nu, b1, b2)
+    return (from_moment * mu + from_gradient * g) / (jnp.sqrt(nu / c2 + eps_root) + eps), mu, nu
+
+
+def scale_by_nadam(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    *,
+    momentum_decay: Scalar | None = 0.004,
+    shared_correction: bool = False,
+    moment_dtype: Any = None,
+) -> optax.GradientTransformation:
+    """Turn gradients into NAdam's direction.
+
+    With t = 1, 2, ... the number of the update, the moments of `scale_by_adam`, and
+
+        mu_t = b1 (1 - 0.96^(t momentum_decay) / 2)              Pi_t = mu_1 mu_2 ... mu_t
+        d = (mu_{t+1} m / (1 - Pi_{t+1}) + (1 - mu_t) g / (1 - Pi_t)) / (sqrt(nu_hat + eps_root) + eps)
+
+    where m is the first moment and nu_hat the corrected second one. Without a momentum schedule, mu_t = b1.
+
+    Args:
+      b1, b2, eps, eps_root, moment_dtype: as in `scale_by_adam`.
+      momentum_decay: psi, how fast the momentum approaches b1, >= 0; None for the constant mu_t = b1.
+      shared_correction: divide the first term, too, by 1 - Pi_t (timm's form).
+
+    Returns:
+      A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign.
+
+    Raises:
+      ValueError: a number out of range. TypeError: parameters that are not real floating.
+
+    Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016, Algorithm 2 and its momentum schedule;
+    `momentum_decay` is named as in PyTorch's NAdam.
+
+    >>> tx = scale_by_nadam()
+    >>> direction, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(direction.round(3))
+    [ 1.056 -1.056]
+    """
+    check_moments(b1, b2, eps, eps_root)
+    if momentum_decay is not None:
+        checks.check_non_negative("momentum_decay", momentum_decay)
+    checks.check_flag("shared_correction", shared_correction)
+    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+
+    def momentum_at(t: chex.Array) -> chex.Array:
+        if momentum_decay is None:
+            return wide(b1)
+        return wide(b1) * (1 - 0.96 ** (t * wide(momentum_decay)) / 2)
+
+    def init(params: Params) -> ScaleByNadamState:
+        checks.check_floating("params", params)
+        mu, nu = zeros_like_params(params, dtype), zeros_like_params(params, dtype)
+        return ScaleByNadamState(jnp.zeros([], jnp.int32), wide(1.0), mu=mu, nu=nu)
+
+    def update(
+        updates: Updates, state: ScaleByNadamState, params: Params | None = None
+    ) -> tuple[Updates, ScaleByNadamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        t = wide(count)
+        product = state.mu_product * momentum_at(t)
+        next_product = product if shared_correction else product * momentum_at(t + 1)
+        from_moment = momentum_at(t + 1) / (1 - next_product)
+        from_gradient = (1 - momentum_at(t)) / (1 - product)
+        scalars = (
+            wide(b1),
+            wide(b2),
+            from_moment,
+            from_gradient,
+            correction(wide(b2), count),
+            wide(eps),
+            wide(eps_root),
+        )
+        direction, mu, nu = map_leaves(_nadam, scalars, (updates, state.mu, state.nu))
+        return direction, ScaleByNadamState(count, product, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(init, update)

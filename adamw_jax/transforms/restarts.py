@@ -1,0 +1,243 @@
+"""The schedule's position: its owner, the stage that multiplies by its factor, and moving it by hand."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamw_jax import checks
+from adamw_jax.schedules import Position, WarmRestarts
+from adamw_jax.transforms.leaves import wide
+from adamw_jax.transforms.rates import scale_by_extra_arg
+from adamw_jax.typing import Params, Scalar, ScalarOrSchedule, Updates
+
+State = TypeVar("State")
+
+PENDING = -1.0
+"""What eta holds while it waits to be computed from t_cur: no factor is negative."""
+
+
+class WarmRestartsState(NamedTuple):
+    """State of `with_warm_restarts`: the position of the next update, and the stages' own state.
+
+    Attributes:
+      t_cur: updates made in the current cycle, int32; negative during a warm-up.
+      period: updates in the current cycle, int32.
+      cycle: index of the current cycle, int32.
+      eta: the factor of the next update. Negative after `restart` and `set_position`: the next update computes it.
+      inner_state: state of the stages inside.
+    """
+
+    t_cur: chex.Array
+    period: chex.Array
+    cycle: chex.Array
+    eta: chex.Array
+    inner_state: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Counted:
+    """A plain schedule seen as one endless cycle."""
+
+    schedule: ScalarOrSchedule
+
+    def start(self) -> Position:
+        zero = jnp.zeros([], jnp.int32)
+        return Position(zero, jnp.full_like(zero, checks.MAX_COUNT), zero)
+
+    def advance(self, position: Position) -> Position:
+        return position._replace(t_cur=optax.safe_increment(position.t_cur))
+
+    def eta(self, position: Position) -> chex.Array:
+        return wide(self.schedule(position.t_cur) if callable(self.schedule) else self.schedule)
+
+
+def with_warm_restarts(
+    schedule: ScalarOrSchedule, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Run `inner` with the schedule's factor eta_t and period T_i as its extra arguments `eta` and `period`.
+
+    The position lives in the state: after k updates in which nobody intervened, (t_cur, period, cycle, eta) is the
+    schedule's at count k. `restart` and `set_position` move it.
+
+    Args:
+      schedule: from `cosine_warm_restarts`; or any function count -> factor, which is one endless cycle with t_cur as
+        its count and provides no `period`; or a number.
+      inner: the stages that need eta or the period, `scale_by_eta` among them.
+
+    Returns:
+      A transformation whose updates are those of `inner`.
+
+    Raises:
+      ValueError, TypeError: a schedule that is neither callable nor a number >= 0.
+
+    Source: eta_t in Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
+
+    >>> from adamw_jax.schedules import cosine_warm_restarts
+    >>> tx = with_warm_restarts(cosine_warm_restarts(3), scale_by_eta())
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(2):
+    ...     updates, state = tx.update(jnp.ones(1), state)
+    >>> print(updates.round(3), state.t_cur, state.eta)
+    [0.5] 2 0.0
+    """
+    if not callable(schedule):
+        checks.check_non_negative("schedule", schedule)
+    restarts = isinstance(schedule, WarmRestarts)
+    positions = schedule if isinstance(schedule, WarmRestarts) else _Counted(schedule)
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Params) -> WarmRestartsState:
+        position = positions.start()
+        return WarmRestartsState(*position, eta=positions.eta(position), inner_state=inner.init(params))
+
+    def update(
+        updates: Updates, state: WarmRestartsState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, WarmRestartsState]:
+        position = Position(state.t_cur, state.period, state.cycle)
+        eta = jnp.where(state.eta < 0, positions.eta(position), state.eta)
+        provided = {**extra_args, "eta": eta, "period": state.period if restarts else None}
+        updates, inner_state = inner.update(updates, state.inner_state, params, **provided)
+        position = positions.advance(position)
+        return updates, WarmRestartsState(*position, eta=positions.eta(position), inner_state=inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_eta() -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates by the factor that `with_warm_restarts` around this stage provides: u <- eta u."""
+    return scale_by_extra_arg("eta", "with_warm_restarts")
+
+
+def scale_by_warm_restarts(schedule: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates by the schedule's factor: u <- eta_t u, with the position in the state.
+
+    Args:
+      schedule: as in `with_warm_restarts`.
+
+    >>> from adamw_jax.schedules import cosine_warm_restarts
+    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
+    >>> print(updates, state.t_cur)
+    [1.] 1
+    """
+    return with_warm_restarts(schedule, scale_by_eta())
+
+
+def _move(state: State, move: Callable[[WarmRestartsState], WarmRestartsState]) -> State:
+    found = []
+
+    def visit(node: Any) -> Any:
+        if not isinstance(node, WarmRestartsState):
+            return node
+        found.append(node)
+        return move(node._replace(inner_state=_map(node.inner_state)))
+
+    def _map(tree: Any) -> Any:
+        return jax.tree.map(visit, tree, is_leaf=lambda node: isinstance(node, WarmRestartsState))
+
+    moved: State = _map(state)
+    if not found:
+        raise ValueError(f"`state` must contain a WarmRestartsState, got {type(state).__name__} without one")
+    return moved
+
+
+def restart(state: State, *, period: Scalar | None = None) -> State:
+    """Begin a new cycle: the next update has t_cur = 0.
+
+    Args:
+      state: any optimizer state that contains a `WarmRestartsState` (chained, masked, inside other optimizers). Where
+        it contains several, all restart.
+      period: length of the new cycle in updates; None keeps that of the cycle that was cut. The cycles after it follow
+        from the schedule's t_mult.
+
+    Returns:
+      The state with t_cur = 0, cycle + 1, and an eta that the next update computes.
+
+    Raises:
+      ValueError: no position in the state, or a period that is no positive integer.
+
+    Source: the manual restart of keras-adamw (t_cur = -1 there), and of arXiv 1711.05101, section 3.
+
+    >>> from adamw_jax.schedules import cosine_warm_restarts
+    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
+    >>> state = restart(state, period=5)
+    >>> print(state.t_cur, state.period, state.cycle)
+    0 5 1
+    """
+    if period is not None:
+        checks.check_count("period", period)
+
+    def move(node: WarmRestartsState) -> WarmRestartsState:
+        return node._replace(
+            t_cur=jnp.zeros_like(node.t_cur),
+            period=node.period if period is None else jnp.full_like(node.period, period),
+            cycle=node.cycle + 1,
+            eta=jnp.full_like(node.eta, PENDING),
+        )
+
+    return _move(state, move)
+
+
+def set_position(
+    state: State, t_cur: Scalar, *, period: Scalar | None = None, cycle: Scalar | None = None, eta: Scalar | None = None
+) -> State:
+    """Move the schedule to a position.
+
+    Args:
+      state: as in `restart`.
+      t_cur: updates made in the cycle, an integer; negative ones lie in the warm-up.
+      period, cycle: the cycle's length, >= 1, and index, >= 0; None leaves them.
+      eta: the factor of the next update, >= 0; None computes it from the position then.
+
+    Returns:
+      The state at that position.
+
+    Raises:
+      ValueError: no position in the state, or a number out of range.
+
+    >>> from adamw_jax.schedules import cosine_warm_restarts
+    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> updates, state = tx.update(jnp.ones(1), set_position(tx.init(jnp.zeros(1)), 1))
+    >>> print(updates.round(3), state.t_cur)
+    [0.5] 2
+    """
+    checks.check_count("t_cur", t_cur, low=-checks.MAX_COUNT)
+    new: dict[str, Scalar] = {"t_cur": t_cur, "eta": PENDING}
+    if period is not None:
+        new["period"] = checks.check_count("period", period)
+    if cycle is not None:
+        new["cycle"] = checks.check_count("cycle", cycle, low=0)
+    if eta is not None:
+        new["eta"] = checks.check_non_negative("eta", eta)
+
+    def move(node: WarmRestartsState) -> WarmRestartsState:
+        return node._replace(**{name: jnp.full_like(getattr(node, name), value) for name, value in new.items()})
+
+    return _move(state, move)
+
+
+def current_eta(state: Any) -> chex.Array:
+    """Return the factor that the next update will use, a scalar; negative where that update has yet to compute it.
+
+    Args:
+      state: any optimizer state that contains exactly one `WarmRestartsState`.
+
+    Raises:
+      ValueError: no position in the state, or several.
+    """
+    etas: list[chex.Array] = []
+
+    def note(node: WarmRestartsState) -> WarmRestartsState:
+        etas.append(node.eta)
+        return node
+
+    _move(state, note)
+    if len(etas) > 1:
+        raise ValueError(f"`state` must contain one WarmRestartsState, got {len(etas)}")
+    return etas[0]
