@@ -1,0 +1,167 @@
+"""Laws that hold for every optimizer and every stage of the catalogue."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tests.catalogue import CATALOGUE, OPTIMIZERS
+
+# Fusion may contract a multiplication and an addition into one rounding: a few units in the last place.
+ROUNDING = {"rtol": 2e-6, "atol": 1e-7}
+
+
+def make_params(dtype=jnp.float32):
+    rng = np.random.RandomState(0)
+    return {
+        "body": {"kernel": jnp.asarray(rng.randn(8, 4), dtype), "bias": None},
+        "head": [jnp.asarray(rng.randn(4), dtype), {"kernel": jnp.asarray(rng.randn(), dtype)}],
+    }
+
+
+def make_grads(params, step):
+    rng = np.random.RandomState(100 + step)
+    return jax.tree.map(lambda p: jnp.asarray(rng.randn(*p.shape), p.dtype), params)
+
+
+def run(tx, params, steps=8):
+    state = tx.init(params)
+    step = jax.jit(tx.update)
+    for k in range(steps):
+        updates, state = step(make_grads(params, k), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_jit_is_eager(name):
+    tx, params = CATALOGUE[name](), make_params()
+    eager = jitted = tx.init(params)
+    for k in range(3):
+        grads = make_grads(params, k)
+        eager_updates, eager = tx.update(grads, eager, params)
+        jitted_updates, jitted = jax.jit(tx.update)(grads, jitted, params)
+    chex.assert_trees_all_close(eager_updates, jitted_updates, **ROUNDING)
+    chex.assert_trees_all_close(eager, jitted, **ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_update_keeps_structure_shapes_and_dtypes_and_compiles_once(name, dtype):
+    tx, params = CATALOGUE[name](), make_params(dtype)
+    state = tx.init(params)
+    step = jax.jit(tx.update)
+    grads = make_grads(params, 0)
+    updates, new_state = step(grads, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, grads)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
+    assert all(not leaf.weak_type for leaf in jax.tree.leaves((state, new_state)))
+    step(grads, new_state, params)
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_state_holds_scalars_and_trees_like_the_parameters(name):
+    params = make_params()
+    structure, shapes = jax.tree.structure(params), [p.shape for p in jax.tree.leaves(params)]
+
+    def is_like_params(node):
+        return jax.tree.structure(node) == structure and [leaf.shape for leaf in jax.tree.leaves(node)] == shapes
+
+    state = CATALOGUE[name]().init(params)
+    for node in jax.tree.leaves(state, is_leaf=is_like_params):
+        assert is_like_params(node) or node.shape == ()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_scan_is_the_loop(name):
+    tx, params = CATALOGUE[name](), make_params()
+    grads = [make_grads(params, k) for k in range(8)]
+
+    def body(carry, g):
+        p, state = carry
+        updates, state = tx.update(g, state, p)
+        return (optax.apply_updates(p, updates), state), None
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    scanned, _ = jax.lax.scan(body, (params, tx.init(params)), stacked)
+    chex.assert_trees_all_close(scanned, run(tx, params), **ROUNDING)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_vmap_is_the_loop(name):
+    tx, params = CATALOGUE[name](), make_params()
+    grads = [make_grads(params, k) for k in range(3)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+
+    def one(g):
+        return tx.update(g, tx.init(params), params)
+
+    together = jax.vmap(one)(batch)
+    apart = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[one(g) for g in grads])
+    chex.assert_trees_all_close(together, apart, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_update_keeps_shardings(name):
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+
+    def place(tree):
+        return jax.tree.map(lambda p: jax.device_put(p, split if p.shape[:1] == (8,) else replicated), tree)
+
+    tx, params = CATALOGUE[name](), place(make_params())
+    state = place(tx.init(params))
+    updates, new_state = jax.jit(tx.update)(place(make_grads(params, 0)), state, params)
+    for before, after in zip(jax.tree.leaves((params, state)), jax.tree.leaves((updates, new_state)), strict=True):
+        assert after.sharding.is_equivalent_to(before.sharding, before.ndim)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("params", [{}, (), None, {"a": None}], ids=str)
+def test_empty_trees(name, params):
+    tx = CATALOGUE[name]()
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates == params
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_run_inside_optax_wrappers(name):
+    params = make_params()
+    alone = run(OPTIMIZERS[name](), params)[0]
+    for wrapped in (
+        optax.chain(optax.clip_by_global_norm(1e9), OPTIMIZERS[name]()),
+        optax.apply_if_finite(OPTIMIZERS[name](), 3),
+        optax.masked(OPTIMIZERS[name](), jax.tree.map(lambda _: True, params)),
+        optax.MultiSteps(OPTIMIZERS[name](), 1).gradient_transformation(),
+    ):
+        chex.assert_trees_all_close(run(wrapped, params)[0], alone, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_rejected_update_freezes_everything(name):
+    params = make_params()
+    tx = optax.apply_if_finite(OPTIMIZERS[name](), 3)
+    _, state = run(tx, params)
+    bad = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(jnp.nan), make_grads(params, 0))
+    updates, after = jax.jit(tx.update)(bad, state, params)
+    chex.assert_trees_all_equal(after.inner_state, state.inner_state)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_accumulated_gradients_move_state_once(name):
+    params = make_params()
+    tx = optax.MultiSteps(OPTIMIZERS[name](), 4).gradient_transformation()
+    state = tx.init(params)
+    for k in range(4):
+        updates, state = jax.jit(tx.update)(make_grads(params, 0), state, params)
+        assert any(leaf.any() for leaf in jax.tree.leaves(updates)) == (k == 3)
+    once = OPTIMIZERS[name]()
+    expected, expected_state = once.update(make_grads(params, 0), once.init(params), params)
+    # The running mean of four equal gradients rounds three times, and Adam's first step divides by its size.
+    chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(state.inner_opt_state, expected_state, rtol=1e-5, atol=1e-7)
