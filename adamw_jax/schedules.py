@@ -125,7 +125,9 @@ class WarmRestarts:
         eta_min, eta_max, decay = (jnp.asarray(x, dtype) for x in (self.eta_min, self.eta_max, self.eta_max_decay))
         peak = jnp.maximum(eta_max * decay ** cycle.astype(dtype), eta_min)
         last = jnp.maximum(period - 1, 1) if self.endpoint else period
-        cosine = (1 + jnp.cos(jnp.pi * (t_cur.astype(dtype) / last.astype(dtype)))) / 2
+        # cos(pi (k + f)) = (-1)^k cos(pi f): whole half-turns are counted in integers.
+        turns, fraction = t_cur // last, (t_cur % last).astype(dtype) / last.astype(dtype)
+        cosine = (1 + (1 - 2 * (turns % 2)).astype(dtype) * jnp.cos(jnp.pi * fraction)) / 2
         warmup = jnp.asarray(self.warmup, jnp.int32)
         ramp = jnp.maximum(t_cur + warmup + 1, 1).astype(dtype) / (warmup + 1).astype(dtype)
         weight = jnp.where(t_cur < 0, ramp, cosine)

@@ -66,7 +66,7 @@ def with_warm_restarts(
 
     Args:
       schedule: from `cosine_warm_restarts`; or any function count -> factor, which is one endless cycle with t_cur as
-        its count and provides no `period`; or a number.
+        its count and provides no `period`; or a number, which is used as it is, whatever the state says.
       inner: the stages that need eta or the period, `scale_by_eta` among them.
 
     Returns:
@@ -99,7 +99,9 @@ def with_warm_restarts(
         updates: Updates, state: WarmRestartsState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, WarmRestartsState]:
         position = Position(state.t_cur, state.period, state.cycle)
-        eta = jnp.where(state.eta < 0, positions.eta(position), state.eta)
+        eta = positions.eta(position)
+        if callable(schedule):
+            eta = jnp.where(state.eta < 0, eta, state.eta)
         provided = {**extra_args, "eta": eta, "period": state.period if restarts else None}
         updates, inner_state = inner.update(updates, state.inner_state, params, **provided)
         position = positions.advance(position)

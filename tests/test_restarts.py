@@ -1,0 +1,153 @@
+"""The position in the state: it follows the schedule, and moves by hand wherever it is wrapped."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adamw_jax as aj
+
+PARAMS = {"w": jnp.ones(2)}
+GRADS = {"w": jnp.ones(2)}
+
+
+def steps(tx, state, count):
+    """Return the factors that `count` updates of ones were multiplied by, and the state after them."""
+    update, factors = jax.jit(tx.update), []
+    for _ in range(count):
+        updates, state = update(GRADS, state, PARAMS)
+        factors.append(float(updates["w"][0]))
+    return np.array(factors), state
+
+
+def position(state):
+    return int(state.t_cur), int(state.period), int(state.cycle), float(state.eta)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        aj.cosine_warm_restarts(5),
+        aj.cosine_warm_restarts(5, t_mult=1.5, eta_min=0.1, eta_max=2.0, eta_max_decay=0.9, warmup=3),
+        aj.cosine_warm_restarts(4, endpoint=False, t_mult=2),
+        aj.cosine_warm_restarts(6, autorestart=False),
+        optax.linear_schedule(1.0, 0.0, 30),
+    ],
+    ids=["plain", "all options", "open end", "no restart", "count -> factor"],
+)
+def test_the_state_follows_the_schedule(schedule):
+    tx = aj.scale_by_warm_restarts(schedule)
+    factors, state = steps(tx, tx.init(PARAMS), 40)
+    np.testing.assert_allclose(factors, jax.vmap(schedule)(jnp.arange(40)), atol=1e-6)  # float32, other fusion
+    np.testing.assert_allclose(state.eta, schedule(40), atol=1e-6)
+    if hasattr(schedule, "position"):
+        assert position(state)[:3] == tuple(map(int, schedule.position(40)))
+    else:
+        assert position(state)[:3] == (40, 2**31 - 1, 0)
+
+
+def test_a_number_is_a_constant_factor():
+    tx = aj.scale_by_warm_restarts(0.5)
+    factors, state = steps(tx, tx.init(PARAMS), 3)
+    assert (factors == 0.5).all()
+    assert state.eta == 0.5
+
+
+def test_restart_begins_a_cycle():
+    schedule = aj.cosine_warm_restarts(10, t_mult=2, eta_max=0.5)
+    tx = aj.scale_by_warm_restarts(schedule)
+    _, state = steps(tx, tx.init(PARAMS), 4)
+    factors, after = steps(tx, aj.restart(state), 12)
+    np.testing.assert_allclose(factors[:10], schedule(jnp.arange(10)), atol=1e-6)
+    assert position(after)[:3] == (2, 20, 2)
+    factors, after = steps(tx, aj.restart(state, period=3), 5)
+    np.testing.assert_allclose(factors, [0.5, 0.25, 0.0, 0.5, factors[4]], atol=1e-6)
+    assert position(after)[:3] == (2, 6, 2)
+
+
+def test_set_position():
+    schedule = aj.cosine_warm_restarts(10, warmup=4)
+    tx = aj.scale_by_warm_restarts(schedule)
+    state = tx.init(PARAMS)
+    np.testing.assert_allclose(steps(tx, aj.set_position(state, 7), 2)[0], schedule(jnp.array([11, 12])), atol=1e-6)
+    np.testing.assert_allclose(steps(tx, aj.set_position(state, -2), 2)[0], schedule(jnp.array([2, 3])), atol=1e-6)
+    moved = aj.set_position(state, 7, period=8, cycle=3, eta=0.125)
+    assert position(moved) == (7, 8, 3, 0.125)
+    factors, after = steps(tx, moved, 2)
+    assert list(factors) == [0.125, 1.0]
+    assert position(after)[:3] == (1, 8, 4)
+
+
+def test_what_is_moved_computes_its_factor_at_the_next_update():
+    tx = aj.scale_by_warm_restarts(aj.cosine_warm_restarts(10))
+    _, state = steps(tx, tx.init(PARAMS), 4)
+    assert aj.current_eta(aj.restart(state)) < 0
+    updates, after = tx.update(GRADS, aj.restart(state))
+    assert updates["w"][0] == 1
+    np.testing.assert_allclose(aj.current_eta(after), aj.cosine_warm_restarts(10)(1), atol=1e-6)
+
+
+def test_a_plain_schedule_restarts_at_its_beginning():
+    tx = aj.scale_by_warm_restarts(optax.linear_schedule(1.0, 0.0, 4))
+    _, state = steps(tx, tx.init(PARAMS), 3)
+    np.testing.assert_allclose(steps(tx, aj.restart(state), 3)[0], [1, 0.75, 0.5])
+
+
+SCHEDULE = aj.cosine_warm_restarts(10)
+WRAPPED = {
+    "adamw": lambda: aj.adamw(0.1, schedule=SCHEDULE),
+    "sgdw": lambda: aj.sgdw(0.1, schedule=SCHEDULE),
+    "chain": lambda: optax.chain(optax.clip(1.0), aj.nadamw(0.1, schedule=SCHEDULE)),
+    "masked": lambda: optax.masked(aj.adamw(0.1, schedule=SCHEDULE), {"w": True}),
+    "MultiSteps": lambda: optax.MultiSteps(aj.adamw(0.1, schedule=SCHEDULE), 1).gradient_transformation(),
+    "apply_if_finite": lambda: optax.apply_if_finite(aj.adamw(0.1, schedule=SCHEDULE), 2),
+    "inject_hyperparams": lambda: optax.inject_hyperparams(aj.adamw, static_args="schedule")(0.1, schedule=SCHEDULE),
+    "all of them": lambda: optax.apply_if_finite(
+        optax.chain(optax.masked(optax.inject_hyperparams(aj.adamw, "schedule")(0.1, schedule=SCHEDULE), {"w": True})),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_restart_reaches_the_position_in_any_state(name):
+    tx = WRAPPED[name]()
+    _, state = steps(tx, tx.init(PARAMS), 4)
+    np.testing.assert_allclose(aj.current_eta(state), SCHEDULE(4), atol=1e-6)
+    moved = jax.jit(aj.restart)(state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(moved, state)
+    _, after = steps(tx, moved, 2)
+    np.testing.assert_allclose(aj.current_eta(after), SCHEDULE(2), atol=1e-6)
+    _, after = steps(tx, jax.jit(aj.set_position)(state, 6), 1)
+    np.testing.assert_allclose(aj.current_eta(after), SCHEDULE(7), atol=1e-6)
+
+
+def test_several_positions_restart_together_and_have_no_one_eta():
+    tx = optax.chain(
+        aj.scale_by_warm_restarts(SCHEDULE), aj.with_warm_restarts(SCHEDULE, aj.scale_by_warm_restarts(2.0))
+    )
+    _, state = steps(tx, tx.init(PARAMS), 3)
+    moved = aj.restart(state)
+    assert moved[0].t_cur == moved[1].t_cur == moved[1].inner_state.t_cur == 0
+    with pytest.raises(ValueError, match="must contain one WarmRestartsState, got 3"):
+        aj.current_eta(state)
+
+
+def test_a_batch_of_states_moves_as_one():
+    tx = aj.scale_by_warm_restarts(SCHEDULE)
+    batch = jax.vmap(lambda w: tx.init({"w": w}))(jnp.ones((3, 2)))
+    assert aj.restart(batch, period=4).period.tolist() == [4, 4, 4]
+    assert aj.set_position(batch, 2).t_cur.tolist() == [2, 2, 2]
+
+
+def test_decay_normalized_per_cycle_follows_the_period():
+    tx = aj.adamw(0.0, weight_decay=0.1, normalize_decay="cycle", schedule=aj.cosine_warm_restarts(4, t_mult=4))
+    state = tx.init(PARAMS)
+    decays = []
+    for _ in range(5):
+        updates, state = jax.jit(tx.update)(GRADS, state, PARAMS)
+        decays.append(-float(updates["w"][0]))
+    assert decays[0] == pytest.approx(0.1 / 2, rel=1e-6)
+    assert decays[4] == pytest.approx(0.1 / 4, rel=1e-6)
