@@ -23,6 +23,11 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
+def equals(value: Scalar, number: float) -> bool:
+    """Tell whether a scalar is known to be `number` while the program is built; a tracer is not."""
+    return not is_traced(value) and float(value) == number
+
+
 def is_number(value: Any) -> bool:
     """Tell whether `value` is a real scalar: a Python or NumPy number, or a JAX scalar, traced or not."""
     if isinstance(value, (bool, np.bool_)):
@@ -88,7 +93,7 @@ def check_count(name: str, value: Any, *, low: int = 1) -> Scalar:
     ValueError: `period` must be an integer from 1 to 2147483647, got 10.5
     """
     check_number(name, value)
-    if not is_traced(value) and not (float(value).is_integer() and low <= value <= MAX_COUNT):
+    if not is_traced(value) and not (float(value).is_integer() and low <= float(value) <= MAX_COUNT):
         raise ValueError(f"`{name}` must be an integer from {low} to {MAX_COUNT}, got {value}")
     scalar: Scalar = value
     return scalar

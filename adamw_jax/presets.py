@@ -8,7 +8,7 @@ import optax
 from adamw_jax import checks
 from adamw_jax.schedules import WarmRestarts
 from adamw_jax.transforms.adam import scale_by_adam, scale_by_amsgrad
-from adamw_jax.transforms.decay import add_decoupled_decay, is_zero
+from adamw_jax.transforms.decay import add_decoupled_decay
 from adamw_jax.transforms.leaves import add_branches, in_wide_arithmetic
 from adamw_jax.transforms.momentum import scale_by_momentum
 from adamw_jax.transforms.multipliers import freeze_where_zero, scale_by_multipliers
@@ -56,8 +56,7 @@ class _Stages:
             )
 
     def _without_decay(self) -> bool:
-        decay = self.weight_decay
-        return checks.is_number(decay) and is_zero(decay)
+        return checks.is_number(self.weight_decay) and checks.equals(self.weight_decay, 0)
 
     def rates(self) -> list[Stage]:
         return [scale_by_alpha()] + ([] if self.schedule is None else [scale_by_eta()])

@@ -111,7 +111,7 @@ class WarmRestarts:
         )
 
     def _lengthen(self, period: chex.Array) -> chex.Array:
-        if not checks.is_traced(self.t_mult) and self.t_mult == 1:
+        if checks.equals(self.t_mult, 1):
             return period
         # In float64, as Python's round(period * t_mult): a float32 product misses ties and large periods.
         with jax.enable_x64(True):
@@ -183,7 +183,7 @@ def cosine_warm_restarts(
     checks.check_number("t_mult", t_mult, low=0, open_low=True)
     checks.check_non_negative("eta_min", eta_min)
     checks.check_non_negative("eta_max", eta_max)
-    if not (checks.is_traced(eta_min) or checks.is_traced(eta_max)) and eta_min > eta_max:
+    if not (checks.is_traced(eta_min) or checks.is_traced(eta_max)) and float(eta_min) > float(eta_max):
         raise ValueError(f"`eta_min` must not be above `eta_max`, got {eta_min} and {eta_max}")
     checks.check_number("eta_max_decay", eta_max_decay, low=0, open_low=True)
     checks.check_flag("endpoint", endpoint)

@@ -227,3 +227,24 @@ def test_the_state_is_read_by_name():
     assert optax.tree.get(state, "alpha") == np.float32(0.1)
     assert optax.tree.get(state, "eta") == 1
     assert optax.tree.get(state, "t_cur") == 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_number_may_be_a_concrete_jax_scalar(name):
+    def number(x):
+        return jnp.asarray(x)
+
+    def make(wrap):
+        momenta = {"momentum": wrap(0.8)} if name == "sgdw" else {"b1": wrap(0.8), "b2": wrap(0.95), "eps": wrap(1e-6)}
+        return PRESETS[name](
+            wrap(0.01),
+            weight_decay={"kernel": (wrap(0.01), wrap(0.1)), "head": wrap(0.0)},
+            lr_multipliers={"head": wrap(0.0), "body": wrap(1.0)},
+            normalize_decay=wrap(12.0),
+            schedule=aj.cosine_warm_restarts(
+                wrap(4), t_mult=wrap(1.5), eta_min=wrap(0.1), eta_max=wrap(0.5), eta_max_decay=wrap(0.9), warmup=wrap(2)
+            ),
+            **momenta,
+        )
+
+    chex.assert_trees_all_close(trajectory(make(number)), trajectory(make(lambda x: x)), rtol=1e-6)  # float32 bounds

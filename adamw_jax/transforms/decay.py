@@ -13,17 +13,12 @@ from adamw_jax.transforms.leaves import map_leaves, wide
 from adamw_jax.typing import Params, Rules, Scalar, Updates
 
 
-def is_zero(value: Any) -> bool:
-    """Tell whether a number is known to be zero while the program is built."""
-    return not checks.is_traced(value) and bool(value == 0)
-
-
 def _add_decay(scalars: Any, u: Any, p: Any, decay: Any) -> tuple[chex.Array, ...]:
     (norm,) = scalars
     l1, l2 = decay
-    if not is_zero(l1):
+    if not checks.equals(l1, 0):
         u = u + norm * jnp.asarray(l1, u.dtype) * jnp.sign(p)
-    if not is_zero(l2):
+    if not checks.equals(l2, 0):
         u = u + norm * jnp.asarray(l2, u.dtype) * p
     return (u,)
 
@@ -75,7 +70,7 @@ def add_decoupled_decay(
         decays: Any = resolve_rules(
             "weight_decay", weight_decay, updates if params is None else params, check_decay, (0.0, 0.0)
         )
-        if all(is_zero(l1) and is_zero(l2) for l1, l2 in decays):
+        if all(checks.equals(l1, 0) and checks.equals(l2, 0) for l1, l2 in decays):
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax.checks import is_traced
+from adamw_jax.checks import equals, is_traced
 from adamw_jax.paths import check_multiplier, resolve_rules
 from adamw_jax.transforms.leaves import map_leaves
 from adamw_jax.typing import Params, Rules, Updates
@@ -14,14 +14,14 @@ from adamw_jax.typing import Params, Rules, Updates
 
 def _multiply(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
     del scalars
-    return (u if not is_traced(multiplier) and multiplier == 1 else u * jnp.asarray(multiplier, u.dtype),)
+    return (u if equals(multiplier, 1) else u * jnp.asarray(multiplier, u.dtype),)
 
 
 def _freeze(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
     del scalars
     if is_traced(multiplier):
         return (jnp.where(multiplier == 0, jnp.zeros_like(u), u),)
-    return (jnp.zeros_like(u) if multiplier == 0 else u,)
+    return (jnp.zeros_like(u) if equals(multiplier, 0) else u,)
 
 
 def _per_leaf(name: str, rules: Rules, kernel: Any) -> optax.GradientTransformation:
