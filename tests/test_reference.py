@@ -5,6 +5,7 @@ import pytest
 
 from tests import reference
 from tests.golden_recipes import load_index, load_problem, load_trace, recipe_of, value_for
+from tests.golden_schedules import schedule_pieces
 
 ENTRIES = [entry for entry in load_index() if entry["source"] != "schedule"]
 SCHEDULES = [entry for entry in load_index() if entry["source"] == "schedule"]
