@@ -157,6 +157,12 @@ def keras_adamw_recipe(entry, paths):
             deviations.append("first factor")
     if t_cur or "eta" in start:
         actions[0] = {**start, **actions.get(0, {})}
+    if schedule.options.get("autorestart") and max([t_cur, *(a["t_cur"] for a in actions.values())]) >= period:
+        if any(a["t_cur"] < period for step, a in actions.items() if step):
+            raise NotImplementedError("a t_cur past the cycle that later returns into it")
+        documented["schedule"] = (schedule,)
+        deviations.append("missed restart")
+        schedule = Piece("cosine", {**schedule.options, "autorestart": False})
     frozen_yet_decayed = [p for p in paths if value_for(multipliers, p, 1) == 0 and value_for(decays, p, 0) != 0]
     if frozen_yet_decayed:
         documented["lr_multipliers"] = multipliers
