@@ -33,6 +33,7 @@ class Recipe:
     rate_in_velocity: bool = True
     cautious: bool = False
     corrected: bool = False
+    multiplier_scales_decay: bool = False
     actions: Mapping[int, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     documented: Mapping[str, Any] = dataclasses.field(default_factory=dict)

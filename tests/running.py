@@ -12,6 +12,7 @@ from adamw_jax import (
     add_decoupled_decay,
     cosine_warm_restarts,
     current_eta,
+    freeze_where_zero,
     scale_by_adam,
     scale_by_alpha,
     scale_by_amsgrad,
@@ -113,7 +114,8 @@ def preset(recipe, learning_rate, weight_decay, schedule):
     """The preset that is the recipe, or None where it takes a chain of stages."""
     options = dict(recipe.options)
     common = {"weight_decay": weight_decay, "coupling": recipe.coupling, "normalize_decay": recipe.normalize,
-              "lr_multipliers": recipe.lr_multipliers, "schedule": schedule}  # fmt: skip
+              "lr_multipliers": recipe.lr_multipliers, "schedule": schedule,
+              "multiplier_scales_decay": recipe.multiplier_scales_decay}  # fmt: skip
     if recipe.cautious:
         return None
     if recipe.direction in ("adam", "amsgrad") and options.pop("max_of", "nu") == "nu":
@@ -132,11 +134,14 @@ def pipeline(recipe, learning_rate, weight_decay, schedule):
     direction = makers[recipe.direction](**recipe.options)
     if recipe.cautious:
         direction = cautious(direction)
-    labels = scale_by_multipliers(1.0 if recipe.lr_multipliers is None else recipe.lr_multipliers)
-    decay = add_decoupled_decay(weight_decay, normalize=recipe.normalize)
-    order = {"learning_rate": [labels, decay, scale_by_alpha(), scale_by_eta()],
-             "schedule": [scale_by_alpha(), labels, decay, scale_by_eta()]}  # fmt: skip
-    stages = optax.chain(direction, *order[recipe.coupling], optax.scale(-1.0))
+    rules = 1.0 if recipe.lr_multipliers is None else recipe.lr_multipliers
+    pair = [scale_by_multipliers(rules), add_decoupled_decay(weight_decay, normalize=recipe.normalize)]
+    if recipe.multiplier_scales_decay:
+        pair.reverse()
+    rates = [scale_by_alpha(), scale_by_eta()]
+    place = ("learning_rate", "schedule", "constant").index(recipe.coupling)
+    ends = [freeze_where_zero(rules), optax.scale(-1.0)]
+    stages = optax.chain(direction, *rates[:place], *pair, *rates[place:], *ends)
     return with_learning_rate(learning_rate, with_warm_restarts(1.0 if schedule is None else schedule, stages))
 
 
@@ -160,7 +165,7 @@ def run(recipe, params, gradients):
         return preset(*args) or pipeline(*args)
 
     def position(state):
-        found = {name: optax.tree.get(state, name) for name in ("t_cur", "period", "eta")}
+        found = {name: optax.tree.get(state, name) for name in ("t_cur", "period", "cycle", "eta")}
         return {name: value for name, value in found.items() if value is not None}
 
     def act(state, action):
