@@ -18,6 +18,24 @@ from tests.golden_schedules import Arguments, Piece, cosine, schedule_pieces
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
+FORMULAS = {
+    "first factor": "eta of the first update is eta_t = 1, "
+    "not eta_min + (eta_max - eta_min) (1 + cos(pi t_cur / (T - 1))) / 2",
+    "tf.keras NadamW": "u = ((1 - mu_t) g / (1 - Pi_t) + mu_t m / (1 - Pi_{t+1})) / sqrt(v / c2 + eps), "
+    "not (... + mu_{t+1} m / (1 - Pi_{t+1})) / (sqrt(v / c2) + eps)",
+    "legacy decay": "lr / (1 + decay it), the time-inverse rate of old Keras, which is no argument of the presets",
+    "legacy decay ignored": "lr, not lr / (1 + decay it): the argument has no effect on this path of the package",
+    "compounding multipliers": "the multiplier of the j-th variable is r_1 r_2 ... r_j, not r_j",
+    "zero multiplier": "a leaf with r = 0 still decays; here it is frozen",
+    "missed restart": "a t_cur set past T - 1 runs on for ever (the package tests equality); here the cycle ends",
+    "cautious mask": "u mask / max(mean(mask), 1e-3) with mask = (u g > 0), not u",
+    "corrected decay": "alpha_t^2 / alpha_0 lambda theta, not alpha_t lambda theta",
+    "authors' code": "the first cycle has (k + 1) / n in the cosine, not k / n",
+    "fractional periods": "T_i = T_0 t_mult^i, not rounded to whole updates",
+}
+"""Where a package contradicts itself, its documents or the paper: the formula that the trace follows instead."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """An optimizer and its run. `documented` is what the package's documents or the paper say instead, if they do."""

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.golden_recipes import load_problem, recipe_of
+from tests.golden_recipes import FORMULAS, load_index, load_problem, recipe_of
+from tests.golden_schedules import schedule_pieces
 from tests.running import run
 from tests.twins import factors_of_pieces, keras_adamw_positions, twin
 
@@ -85,6 +86,17 @@ def test_kind_agrees_with_the_twin(kind):
         # The published traces' rule: 2e-5, or 4e-6 of the largest parameter where that is more (float32 over 72 steps).
         atol = max(2e-5, 4e-6 * np.abs(expected[path]).max())
         np.testing.assert_allclose(values, expected[path], rtol=0, atol=atol, err_msg=path)
+
+
+def test_every_formula_of_a_difference_is_needed():
+    """The names that the recipes of all traces and kinds report are those that have a formula, and no others."""
+    paths, found = list(load_problem("P")[0]), set()
+    for entry in [*load_index(), *(entry_of(*kind) for kind in KINDS)]:
+        if entry["source"] == "schedule":
+            found.update(schedule_pieces({"kind": entry["kind"], **entry["args"]}, 1.0, entry["steps"])[2])
+        else:
+            found.update(recipe_of(entry, paths).deviations)
+    assert found == set(FORMULAS)
 
 
 def test_an_argument_without_a_translation_is_an_error():
