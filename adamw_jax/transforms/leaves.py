@@ -25,9 +25,17 @@ def wide(x: Any) -> chex.Array:
     return jnp.asarray(x, dtype=jnp.result_type(float))
 
 
+def _is_floating(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+
+
 def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
-    """Return the dtype to calculate in: the widest of the leaves', but no narrower than float32."""
-    return jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves))
+    """Return the dtype to calculate in: the widest of the floating leaves', but no narrower than float32."""
+    return jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves if _is_floating(leaf)))
+
+
+def _cast(leaf: Any, dtype: Any) -> chex.Array:
+    return jnp.asarray(leaf, dtype if _is_floating(leaf) else None)
 
 
 def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTree:
@@ -51,7 +59,7 @@ def _join(known: Any, unknown: Sequence[chex.Array]) -> Any:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _leaf(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
     dtype = arithmetic_dtype(*leaves)
-    new = kernel(scalars, *(jnp.asarray(leaf, dtype) for leaf in leaves), *_join(known, unknown))
+    new = kernel(scalars, *(_cast(leaf, dtype) for leaf in leaves), *_join(known, unknown))
     return [out.astype(jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
 
 
@@ -70,7 +78,7 @@ def map_leaves(
     trees: Sequence[chex.ArrayTree],
     values: Sequence[Any] | None = None,
 ) -> tuple[chex.ArrayTree, ...]:
-    """Apply `kernel` to the corresponding leaves of `trees`: one cast in, one cast out.
+    """Apply `kernel` to the corresponding leaves of `trees`: one cast in, one cast out, and integers as they are.
 
     Leaves alike in shape, dtype and value share one traced program, and many of them one call of it: what tracing
     costs depends on how many kinds of leaves there are, and little on how many leaves.
@@ -107,7 +115,7 @@ def map_leaves(
     results: dict[int, list[chex.Array]] = {}
     for (known, _), indices in kinds.items():
         dtype = arithmetic_dtype(*rows[indices[0]])
-        cast = [scalar.astype(dtype) for scalar in scalars]
+        cast = [_cast(scalar, dtype) for scalar in scalars]
         inputs = [(rows[index], splits[index][1]) for index in indices]
         whole = len(inputs) - len(inputs) % GROUP
         new = [_group(kernel, known, cast, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
