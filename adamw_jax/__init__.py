@@ -6,15 +6,31 @@ Names in the order of the pipeline: gradients -> direction -> alpha -> multiplie
 from adamw_jax.paths import leaf_paths as leaf_paths, values_by_label as values_by_label
 from adamw_jax.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
 from adamw_jax.schedules import cosine_warm_restarts as cosine_warm_restarts, normalized_decay as normalized_decay
-from adamw_jax.transforms.adam import scale_by_adam as scale_by_adam, scale_by_amsgrad as scale_by_amsgrad
+from adamw_jax.transforms.adam import (
+    PackedAmsgradState as PackedAmsgradState,
+    scale_by_adam as scale_by_adam,
+    scale_by_amsgrad as scale_by_amsgrad,
+)
 from adamw_jax.transforms.decay import add_decoupled_decay as add_decoupled_decay
 from adamw_jax.transforms.leaves import add_branches as add_branches
-from adamw_jax.transforms.momentum import scale_by_momentum as scale_by_momentum
+from adamw_jax.transforms.momentum import (
+    NarrowTraceState as NarrowTraceState,
+    scale_by_momentum as scale_by_momentum,
+)
 from adamw_jax.transforms.multipliers import (
     freeze_where_zero as freeze_where_zero,
     scale_by_multipliers as scale_by_multipliers,
 )
-from adamw_jax.transforms.nadam import ScaleByNadamState as ScaleByNadamState, scale_by_nadam as scale_by_nadam
+from adamw_jax.transforms.nadam import (
+    PackedNadamState as PackedNadamState,
+    ScaleByNadamState as ScaleByNadamState,
+    scale_by_nadam as scale_by_nadam,
+)
+from adamw_jax.transforms.packed import (
+    PackedMomentsState as PackedMomentsState,
+    read_moments as read_moments,
+    unpack as unpack,
+)
 from adamw_jax.transforms.rates import (
     LearningRateState as LearningRateState,
     scale_by_alpha as scale_by_alpha,
@@ -29,3 +45,4 @@ from adamw_jax.transforms.restarts import (
     set_position as set_position,
     with_warm_restarts as with_warm_restarts,
 )
+from adamw_jax.transforms.rounding import apply_updates as apply_updates

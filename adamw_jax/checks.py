@@ -113,16 +113,16 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_wide_dtype(name: str, value: Any) -> np.dtype[Any] | None:
-    """Return the dtype if it is float32 or wider, None as it is."""
-    if value is None:
-        return None
+def check_moment_dtype(name: str, value: Any) -> str | np.dtype[Any] | None:
+    """Return the dtype if it is bfloat16, float32 or wider; None and "packed" as they are."""
+    if value is None or (isinstance(value, str) and value == "packed"):
+        return value
     try:
         dtype: np.dtype[Any] = jnp.dtype(value)
     except TypeError as error:
-        raise TypeError(f"`{name}` must be None or a floating dtype, got {value!r}") from error
-    if not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize < 4:
-        raise ValueError(f"`{name}` must be None or a floating dtype of 32 bits or more, got {dtype.name}")
+        raise TypeError(f"`{name}` must be None, 'packed' or a floating dtype, got {value!r}") from error
+    if not jnp.issubdtype(dtype, jnp.floating) or (dtype.itemsize < 4 and dtype != jnp.bfloat16):
+        raise ValueError(f"`{name}` must be None, 'packed', bfloat16, float32 or float64, got {dtype.name}")
     return dtype
 
 

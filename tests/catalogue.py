@@ -25,6 +25,11 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
         optax.linear_schedule(0.01, 0.0, 10), weight_decay=0.1, coupling="learning_rate"
     ),
     "adamw constant decay": lambda: aj.adamw(0.01, weight_decay=0.1, coupling="constant", schedule=RESTARTS),
+    "adamw packed": lambda: aj.adamw(0.01, moment_dtype="packed", **EXTRAS),
+    "adamw bfloat16 moments": lambda: aj.adamw(0.01, moment_dtype="bfloat16", **EXTRAS),
+    "adamw amsgrad packed": lambda: aj.adamw(0.01, amsgrad=True, moment_dtype="packed"),
+    "nadamw packed": lambda: aj.nadamw(0.01, moment_dtype="packed"),
+    "sgdw packed": lambda: aj.sgdw(0.01, moment_dtype="packed", weight_decay=0.1),
     "nadamw": lambda: aj.nadamw(0.01),
     "nadamw all options": lambda: aj.nadamw(0.01, **EXTRAS),
     "nadamw constant momentum": lambda: aj.nadamw(0.01, momentum_decay=None, weight_decay=0.1, normalize_decay=20),

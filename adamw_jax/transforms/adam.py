@@ -1,14 +1,29 @@
 """Adam's and AMSGrad's directions."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
 import optax
 
 from adamw_jax import checks
-from adamw_jax.transforms.leaves import map_leaves, wide, zeros_like_params
+from adamw_jax.transforms.leaves import wide
+from adamw_jax.transforms.packed import PackedMomentsState, map_moments, zero_moments
 from adamw_jax.typing import Params, Scalar, Updates
+
+
+class PackedAmsgradState(NamedTuple):
+    """State of `scale_by_amsgrad` with packed moments.
+
+    Attributes:
+      count: updates made, int32.
+      moments: mu and nu in one uint32 word per parameter, a tree like the parameters.
+      nu_max: the largest second moment so far, bfloat16, likewise.
+    """
+
+    count: chex.Array
+    moments: Updates
+    nu_max: Updates
 
 
 def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None:
@@ -36,24 +51,37 @@ def _scalars(
     return wide(b1), wide(b2), c1, c2, wide(eps) / jnp.sqrt(c2) if epsilon_hat else wide(eps), wide(eps_root)
 
 
-def _adam(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
-    b1, b2, c1, c2, eps, eps_root = scalars
-    mu, nu = next_moments(g, mu, nu, b1, b2)
-    return mu / c1 / (jnp.sqrt(nu / c2 + eps_root) + eps), mu, nu
+def _next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
+    b1, b2, *_ = scalars
+    return next_moments(g, mu, nu, b1, b2)
 
 
-def _amsgrad(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
-    b1, b2, c1, c2, eps, eps_root = scalars
-    mu, nu = next_moments(g, mu, nu, b1, b2)
-    nu_max = jnp.maximum(nu_max, nu)
-    return mu / c1 / (jnp.sqrt(nu_max / c2 + eps_root) + eps), mu, nu, nu_max
+def _adam(scalars: Any, g: Any, mu: Any, nu: Any) -> chex.Array:
+    del g
+    _, _, c1, c2, eps, eps_root = scalars
+    return mu / c1 / (jnp.sqrt(nu / c2 + eps_root) + eps)
 
 
-def _amsgrad_corrected_first(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
-    b1, b2, c1, c2, eps, eps_root = scalars
-    mu, nu = next_moments(g, mu, nu, b1, b2)
-    nu_max = jnp.maximum(nu_max, nu / c2)
-    return mu / c1 / (jnp.sqrt(nu_max + eps_root) + eps), mu, nu, nu_max
+def _next_of_nu(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+    mu, nu = _next_moments(scalars, g, mu, nu)
+    return mu, nu, jnp.maximum(nu_max, nu)
+
+
+def _amsgrad(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> chex.Array:
+    del nu
+    return _adam(scalars, g, mu, nu_max)
+
+
+def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+    _, _, _, c2, _, _ = scalars
+    mu, nu = _next_moments(scalars, g, mu, nu)
+    return mu, nu, jnp.maximum(nu_max, nu / c2)
+
+
+def _amsgrad_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> chex.Array:
+    del g, nu
+    _, _, c1, _, eps, eps_root = scalars
+    return mu / c1 / (jnp.sqrt(nu_max + eps_root) + eps)
 
 
 def scale_by_adam(
@@ -82,11 +110,13 @@ def scale_by_adam(
       eps: added to the root, > 0; relative to the unit of the gradient.
       eps_root: added under the root, >= 0; in the gradient's unit squared.
       epsilon_hat: Keras's convention for epsilon.
-      moment_dtype: dtype of mu and nu, float32 or wider; None is the parameter's, but no narrower than float32.
+      moment_dtype: how mu and nu are stored. None: in the parameter's dtype, but no narrower than float32; float32 or
+        wider; bfloat16, stochastically rounded; "packed": both as bfloat16 in one 32-bit word, likewise rounded.
 
     Returns:
       A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
-      is `optax.ScaleByAdamState(count, mu, nu)`.
+      is `optax.ScaleByAdamState(count, mu, nu)`, or with "packed" `PackedMomentsState(count, moments)`: see
+      `read_moments`.
 
     Raises:
       ValueError: a number out of range. TypeError: parameters that are not real floating.
@@ -100,21 +130,21 @@ def scale_by_adam(
     """
     check_moments(b1, b2, eps, eps_root)
     checks.check_flag("epsilon_hat", epsilon_hat)
-    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+    dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
-    def init(params: Params) -> optax.ScaleByAdamState:
+    new_state: Any = PackedMomentsState if dtype == "packed" else optax.ScaleByAdamState
+
+    def init(params: Params) -> Any:
         checks.check_floating("params", params)
-        mu, nu = zeros_like_params(params, dtype), zeros_like_params(params, dtype)
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu=mu, nu=nu)
+        return new_state(jnp.zeros([], jnp.int32), *zero_moments(params, 2, dtype))
 
-    def update(
-        updates: Updates, state: optax.ScaleByAdamState, params: Params | None = None
-    ) -> tuple[Updates, optax.ScaleByAdamState]:
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
         scalars = _scalars(count, b1, b2, eps, eps_root, epsilon_hat)
-        direction, mu, nu = map_leaves(_adam, scalars, (updates, state.mu, state.nu))
-        return direction, optax.ScaleByAdamState(count, mu=mu, nu=nu)
+        _, *stored = state
+        direction, *stored = map_moments(_next_moments, _adam, scalars, updates, stored, count, dtype)
+        return direction, new_state(count, *stored)
 
     return optax.GradientTransformation(init, update)
 
@@ -142,7 +172,9 @@ def scale_by_amsgrad(
       max_of: "nu" as PyTorch and Keras take it, "nu_hat" as optax does.
 
     Returns:
-      A transformation whose updates are the direction d, with state `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`.
+      A transformation whose updates are the direction d, with state `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`,
+      or, packed,
+      `PackedAmsgradState`, whose nu_max is bfloat16.
 
     Raises:
       ValueError: a number out of range, an unknown `max_of`, `epsilon_hat` together with "nu_hat" (nobody's form).
@@ -157,25 +189,24 @@ def scale_by_amsgrad(
     """
     check_moments(b1, b2, eps, eps_root)
     checks.check_flag("epsilon_hat", epsilon_hat)
-    kernel = {"nu": _amsgrad, "nu_hat": _amsgrad_corrected_first}[
-        checks.check_choice("max_of", max_of, ("nu", "nu_hat"))
-    ]
+    kernels = {"nu": (_next_of_nu, _amsgrad), "nu_hat": (_next_of_nu_hat, _amsgrad_of_nu_hat)}
+    advance, kernel = kernels[checks.check_choice("max_of", max_of, tuple(kernels))]
     if max_of == "nu_hat" and epsilon_hat:
         raise ValueError("`epsilon_hat` must be False with max_of='nu_hat', got True")
-    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+    dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
-    def init(params: Params) -> optax.ScaleByAmsgradState:
+    new_state: Any = PackedAmsgradState if dtype == "packed" else optax.ScaleByAmsgradState
+
+    def init(params: Params) -> Any:
         checks.check_floating("params", params)
-        mu, nu, nu_max = (zeros_like_params(params, dtype) for _ in range(3))
-        return optax.ScaleByAmsgradState(jnp.zeros([], jnp.int32), mu=mu, nu=nu, nu_max=nu_max)
+        return new_state(jnp.zeros([], jnp.int32), *zero_moments(params, 3, dtype))
 
-    def update(
-        updates: Updates, state: optax.ScaleByAmsgradState, params: Params | None = None
-    ) -> tuple[Updates, optax.ScaleByAmsgradState]:
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
         scalars = _scalars(count, b1, b2, eps, eps_root, epsilon_hat)
-        direction, mu, nu, nu_max = map_leaves(kernel, scalars, (updates, state.mu, state.nu, state.nu_max))
-        return direction, optax.ScaleByAmsgradState(count, mu=mu, nu=nu, nu_max=nu_max)
+        _, *stored = state
+        direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, dtype)
+        return direction, new_state(count, *stored)
 
     return optax.GradientTransformation(init, update)

@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adamw_jax.checks import is_traced
 from adamw_jax.typing import Params, Updates
 
 Kernel = Callable[..., tuple[chex.Array, ...]]
 """kernel(scalars, *leaves, *values) -> new leaves, all in one dtype."""
+
+GROUP = 16
+"""Leaves of one kind that share one call: calls get fewer, while a group costs little more to trace than a leaf."""
 
 
 def wide(x: Any) -> chex.Array:
@@ -21,14 +25,51 @@ def wide(x: Any) -> chex.Array:
     return jnp.asarray(x, dtype=jnp.result_type(float))
 
 
+def _is_floating(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+
+
 def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
-    """Return the dtype to calculate in: the widest of the leaves', but no narrower than float32."""
-    return jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves))
+    """Return the dtype to calculate in: the widest of the floating leaves', but no narrower than float32."""
+    return jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves if _is_floating(leaf)))
+
+
+def _cast(leaf: Any, dtype: Any) -> chex.Array:
+    return jnp.asarray(leaf, dtype if _is_floating(leaf) else None)
 
 
 def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTree:
     """Return zeros of the parameters' shapes and shardings, in `dtype` or else the dtype to calculate in."""
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype or arithmetic_dtype(p)), params)
+
+
+def _split(value: Any) -> tuple[Any, list[chex.Array]]:
+    """Return what is known of a leaf's value while the program is built, hashable, and what is not."""
+    numbers, structure = jax.tree.flatten(value)
+    known = tuple(None if is_traced(number) else float(number) for number in numbers)
+    return (structure, known), [number for number in numbers if is_traced(number)]
+
+
+def _join(known: Any, unknown: Sequence[chex.Array]) -> Any:
+    structure, numbers = known
+    rest = iter(unknown)
+    return structure.unflatten([next(rest) if number is None else number for number in numbers])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _leaf(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
+    dtype = arithmetic_dtype(*leaves)
+    new = kernel(scalars, *(_cast(leaf, dtype) for leaf in leaves), *_join(known, unknown))
+    return [out.astype(jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _group(kernel: Kernel, known: Any, scalars: Any, inputs: Any) -> list[list[chex.Array]]:
+    return [_leaf(kernel, known, scalars, *each) for each in inputs]
+
+
+def _kind(leaf: Any) -> Any:
+    return jax.typeof(leaf), None if is_traced(leaf) else getattr(leaf, "sharding", None)
 
 
 def map_leaves(
@@ -37,14 +78,19 @@ def map_leaves(
     trees: Sequence[chex.ArrayTree],
     values: Sequence[Any] | None = None,
 ) -> tuple[chex.ArrayTree, ...]:
-    """Apply `kernel` to the corresponding leaves of `trees`: one cast in, one cast out.
+    """Apply `kernel` to the corresponding leaves of `trees`: one cast in, one cast out, and integers as they are.
+
+    Leaves alike in shape, dtype and value share one traced program, and many of them one call of it: what tracing
+    costs depends on how many kinds of leaves there are, and little on how many leaves.
 
     Args:
       kernel: `kernel(scalars, *leaves)`, or `kernel(scalars, *leaves, value)` where `values` are given. It returns a
-        tuple; its i-th entry becomes a leaf of the i-th result, in the dtype of the i-th tree's leaf.
+        tuple; its i-th entry becomes a leaf of the i-th result, in the dtype of the i-th tree's leaf. It is a function
+        of its module, no closure: its identity finds the traced program again.
       scalars: what all leaves share, computed once.
       trees: the first gives the structure; the others have it, too.
-      values: one entry per leaf, passed on as it is.
+      values: one entry per leaf: a number, or a tuple of numbers. Those known while the program is built arrive in the
+        kernel as Python numbers, traced ones as JAX scalars.
 
     Returns:
       As many trees as the kernel returns leaves; with no leaf at all, `trees` as they are.
@@ -61,17 +107,22 @@ def map_leaves(
             )
     if structure.num_leaves == 0:
         return tuple(trees)
-    columns = [jax.tree.leaves(tree) for tree in trees]
-    cast_scalars: dict[Any, list[chex.Array]] = {}
-    results = []
-    for index, leaves in enumerate(zip(*columns, strict=True)):
-        dtype = arithmetic_dtype(*leaves)
-        if dtype not in cast_scalars:
-            cast_scalars[dtype] = [scalar.astype(dtype) for scalar in scalars]
-        extra = () if values is None else (values[index],)
-        new = kernel(cast_scalars[dtype], *(jnp.asarray(leaf, dtype) for leaf in leaves), *extra)
-        results.append([out.astype(jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)])
-    return tuple(jax.tree.unflatten(structure, column) for column in zip(*results, strict=True))
+    rows = list(zip(*(jax.tree.leaves(tree) for tree in trees), strict=True))
+    splits = [_split(())] * len(rows) if values is None else [_split((value,)) for value in values]
+    kinds: dict[Any, list[int]] = {}
+    for index, (row, (known, _)) in enumerate(zip(rows, splits, strict=True)):
+        kinds.setdefault((known, tuple(map(_kind, row))), []).append(index)
+    results: dict[int, list[chex.Array]] = {}
+    for (known, _), indices in kinds.items():
+        dtype = arithmetic_dtype(*rows[indices[0]])
+        cast = [_cast(scalar, dtype) for scalar in scalars]
+        inputs = [(rows[index], splits[index][1]) for index in indices]
+        whole = len(inputs) - len(inputs) % GROUP
+        new = [_group(kernel, known, cast, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
+        new.append([_leaf(kernel, known, cast, *each) for each in inputs[whole:]])
+        results.update(zip(indices, (row for group in new for row in group), strict=True))
+    columns = zip(*(results[index] for index in range(len(rows))), strict=True)
+    return tuple(jax.tree.unflatten(structure, column) for column in columns)
 
 
 def in_wide_arithmetic(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -1,25 +1,42 @@
 """Momentum and Nesterov momentum."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
+import jax.numpy as jnp
 import optax
 
 from adamw_jax import checks
-from adamw_jax.transforms.leaves import map_leaves, wide, zeros_like_params
+from adamw_jax.transforms.leaves import wide
+from adamw_jax.transforms.packed import map_moments, zero_moments
 from adamw_jax.typing import Params, Scalar, Updates
 
 
-def _heavy_ball(scalars: Any, g: Any, velocity: Any) -> tuple[chex.Array, ...]:
-    (momentum,) = scalars
-    velocity = momentum * velocity + g
-    return velocity, velocity
+class NarrowTraceState(NamedTuple):
+    """State of `scale_by_momentum` with a bfloat16 velocity.
+
+    Attributes:
+      count: updates made, int32: it seeds the rounding.
+      trace: the velocity, a tree like the parameters.
+    """
+
+    count: chex.Array
+    trace: Updates
 
 
-def _nesterov(scalars: Any, g: Any, velocity: Any) -> tuple[chex.Array, ...]:
+def _next_velocity(scalars: Any, g: Any, velocity: Any) -> tuple[chex.Array, ...]:
     (momentum,) = scalars
-    velocity = momentum * velocity + g
-    return momentum * velocity + g, velocity
+    return (momentum * velocity + g,)
+
+
+def _heavy_ball(scalars: Any, g: Any, velocity: Any) -> chex.Array:
+    del scalars, g
+    return velocity
+
+
+def _nesterov(scalars: Any, g: Any, velocity: Any) -> chex.Array:
+    (momentum,) = scalars
+    return momentum * velocity + g
 
 
 def scale_by_momentum(
@@ -32,18 +49,18 @@ def scale_by_momentum(
     Args:
       momentum: the share of the velocity that is kept, in [0, 1).
       nesterov: look ahead by one more step of the velocity.
-      moment_dtype: dtype of the velocity, float32 or wider; None is the parameter's, but no narrower than float32.
+      moment_dtype: how the velocity is stored. None: in the parameter's dtype, but no narrower than float32; float32
+        or wider; bfloat16, stochastically rounded, which "packed" is, too: there is no second moment to share a word.
 
     Returns:
       A transformation whose updates are d: the incoming updates' shapes, dtypes and sign. Its state is
-      `optax.TraceState(trace)`, the velocity.
+      `optax.TraceState(trace)`, the velocity; in bfloat16 `NarrowTraceState(count, trace)`.
 
     Raises:
       ValueError: a number out of range. TypeError: parameters that are not real floating.
 
     Source: Polyak 1964; Sutskever et al., ICML 2013, equations 1 to 4, in the form that keeps the look-ahead point.
 
-    >>> import jax.numpy as jnp
     >>> tx = scale_by_momentum(0.5, nesterov=True)
     >>> step, state = tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))
     >>> print(step, state.trace)
@@ -51,17 +68,19 @@ def scale_by_momentum(
     """
     checks.check_number("momentum", momentum, low=0, high=1, open_high=True)
     kernel = _nesterov if checks.check_flag("nesterov", nesterov) else _heavy_ball
-    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+    dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
-    def init(params: Params) -> optax.TraceState:
+    narrow = dtype == "packed" or dtype == jnp.bfloat16
+
+    def init(params: Params) -> Any:
         checks.check_floating("params", params)
-        return optax.TraceState(zeros_like_params(params, dtype))
+        (velocity,) = zero_moments(params, 1, dtype)
+        return NarrowTraceState(jnp.zeros([], jnp.int32), velocity) if narrow else optax.TraceState(velocity)
 
-    def update(
-        updates: Updates, state: optax.TraceState, params: Params | None = None
-    ) -> tuple[Updates, optax.TraceState]:
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
-        step, velocity = map_leaves(kernel, (wide(momentum),), (updates, state.trace))
-        return step, optax.TraceState(velocity)
+        count = optax.safe_increment(state.count) if narrow else None
+        step, velocity = map_moments(_next_velocity, kernel, (wide(momentum),), updates, (state.trace,), count, dtype)
+        return step, NarrowTraceState(count, velocity) if narrow else optax.TraceState(velocity)
 
     return optax.GradientTransformation(init, update)

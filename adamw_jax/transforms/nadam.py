@@ -8,7 +8,8 @@ import optax
 
 from adamw_jax import checks
 from adamw_jax.transforms.adam import check_moments, correction, next_moments
-from adamw_jax.transforms.leaves import map_leaves, wide, zeros_like_params
+from adamw_jax.transforms.leaves import wide
+from adamw_jax.transforms.packed import map_moments, zero_moments
 from adamw_jax.typing import Params, Scalar, Updates
 
 
@@ -27,10 +28,27 @@ class ScaleByNadamState(NamedTuple):
     nu: Updates
 
 
-def _nadam(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
-    b1, b2, from_moment, from_gradient, c2, eps, eps_root = scalars
-    mu, nu = next_moments(g, mu, nu, b1, b2)
-    return (from_moment * mu + from_gradient * g) / (jnp.sqrt(nu / c2 + eps_root) + eps), mu, nu
+class PackedNadamState(NamedTuple):
+    """State of `scale_by_nadam` with packed moments.
+
+    Attributes:
+      count, mu_product: as in `ScaleByNadamState`.
+      moments: mu and nu in one uint32 word per parameter, a tree like the parameters.
+    """
+
+    count: chex.Array
+    mu_product: chex.Array
+    moments: Updates
+
+
+def _next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
+    b1, b2, *_ = scalars
+    return next_moments(g, mu, nu, b1, b2)
+
+
+def _nadam(scalars: Any, g: Any, mu: Any, nu: Any) -> chex.Array:
+    _, _, from_moment, from_gradient, c2, eps, eps_root = scalars
+    return (from_moment * mu + from_gradient * g) / (jnp.sqrt(nu / c2 + eps_root) + eps)
 
 
 def scale_by_nadam(
@@ -58,7 +76,8 @@ def scale_by_nadam(
       shared_correction: divide the first term, too, by 1 - Pi_t (timm's form).
 
     Returns:
-      A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign.
+      A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
+      is `ScaleByNadamState`, or with "packed" `PackedNadamState`.
 
     Raises:
       ValueError: a number out of range. TypeError: parameters that are not real floating.
@@ -75,21 +94,20 @@ def scale_by_nadam(
     if momentum_decay is not None:
         checks.check_non_negative("momentum_decay", momentum_decay)
     checks.check_flag("shared_correction", shared_correction)
-    dtype = checks.check_wide_dtype("moment_dtype", moment_dtype)
+    dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
     def momentum_at(t: chex.Array) -> chex.Array:
         if momentum_decay is None:
             return wide(b1)
         return wide(b1) * (1 - 0.96 ** (t * wide(momentum_decay)) / 2)
 
-    def init(params: Params) -> ScaleByNadamState:
-        checks.check_floating("params", params)
-        mu, nu = zeros_like_params(params, dtype), zeros_like_params(params, dtype)
-        return ScaleByNadamState(jnp.zeros([], jnp.int32), wide(1.0), mu=mu, nu=nu)
+    new_state: Any = PackedNadamState if dtype == "packed" else ScaleByNadamState
 
-    def update(
-        updates: Updates, state: ScaleByNadamState, params: Params | None = None
-    ) -> tuple[Updates, ScaleByNadamState]:
+    def init(params: Params) -> Any:
+        checks.check_floating("params", params)
+        return new_state(jnp.zeros([], jnp.int32), wide(1.0), *zero_moments(params, 2, dtype))
+
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
         t = wide(count)
@@ -106,7 +124,8 @@ def scale_by_nadam(
             wide(eps),
             wide(eps_root),
         )
-        direction, mu, nu = map_leaves(_nadam, scalars, (updates, state.mu, state.nu))
-        return direction, ScaleByNadamState(count, product, mu=mu, nu=nu)
+        _, _, *stored = state
+        direction, *stored = map_moments(_next_moments, _nadam, scalars, updates, stored, count, dtype)
+        return direction, new_state(count, product, *stored)
 
     return optax.GradientTransformation(init, update)

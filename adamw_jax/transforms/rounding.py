@@ -1,0 +1,114 @@
+"""Stochastic rounding to bfloat16 from a counter-based hash: reproducible, unbiased, and without a key to carry."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamw_jax import checks
+from adamw_jax.typing import Params, Scalar, Updates
+
+HIGH = np.uint32(0xFFFF0000)
+"""The half of a float32's bits that is a bfloat16."""
+
+_QUIET_NAN = np.uint32(0x7FC00000)
+
+
+def mix(x: chex.Array) -> chex.Array:
+    """Return a hash of 32-bit words: a bijection in which every input bit flips every output bit half of the time.
+
+    Source: Wellons, "Prospecting for Hash Functions" (2018), `lowbias32`: two multiplications.
+    """
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def noise(shape: tuple[int, ...], count: chex.Array, leaf: chex.Array) -> chex.Array:
+    """Return uniform 32-bit words that depend on the index of an element, its leaf and the number of the update.
+
+    Args:
+      shape: the leaf's shape.
+      count: number of the update, an integer scalar.
+      leaf: number of the leaf, uint32 scalar.
+    """
+    key = mix(mix(count.astype(jnp.uint32)) + leaf)
+    strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint64).astype(np.uint32)[::-1]
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis, stride in enumerate(strides[: len(shape)]):
+        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
+    return mix(index ^ key)
+
+
+def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
+    """Return the bits of float32 numbers rounded to bfloat16, up with the probability of the part that is lost.
+
+        the upper half of  bits(x) + noise16,  noise16 uniform in 0 .. 2^16 - 1
+
+    A number that bfloat16 can represent stays what it is, infinities among them, and NaN stays NaN. Finite numbers
+    above bfloat16's largest may become infinite, as in rounding to nearest.
+
+    Args:
+      x: float32.
+      noise16: uint32 below 2^16, of the same shape.
+
+    Returns:
+      uint32 words whose lower half is zero.
+    """
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    return jnp.where(jnp.isnan(x), _QUIET_NAN, bits + noise16) & HIGH
+
+
+def round_to_bfloat16(x: chex.Array, count: chex.Array, leaf: chex.Array) -> chex.Array:
+    """Return `x` stochastically rounded to bfloat16 (see `round_bits`, `noise`)."""
+    words = round_bits(x.astype(jnp.float32), noise(x.shape, count, leaf) >> np.uint32(16))
+    return jax.lax.bitcast_convert_type(words, jnp.float32).astype(jnp.bfloat16)
+
+
+def leaf_numbers(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Return the tree in which every leaf is its own number, uint32."""
+    structure: Any = jax.tree.structure(tree)
+    return jax.tree.unflatten(structure, np.arange(structure.num_leaves, dtype=np.uint32))
+
+
+def _apply(p: Any, u: Any, leaf: Any, count: Any) -> Any:
+    if p.dtype != jnp.bfloat16:
+        return p + u.astype(p.dtype)
+    return round_to_bfloat16(p.astype(jnp.float32) + u.astype(jnp.float32), count, leaf)
+
+
+_apply_jit = jax.jit(_apply)
+
+
+def apply_updates(params: Params, updates: Updates, count: Scalar) -> Params:
+    """Add updates to parameters; round bfloat16 parameters stochastically.
+
+        theta <- round(theta + u)           E[round(x)] = x
+
+    With rounding to nearest, a bfloat16 parameter ignores every update below 2^-9 of it, such as the decay of most
+    training runs. Other dtypes are treated as `optax.apply_updates` does.
+
+    Args:
+      params: the parameters.
+      updates: what an optimizer returned; kept wider than bfloat16 if its gradients were.
+      count: number of the update, an integer that differs from update to update: it seeds the rounding.
+
+    Returns:
+      The new parameters, in their dtypes; None where a parameter is None.
+
+    Raises:
+      ValueError, TypeError: a count that is no integer >= 0.
+
+    Source: Gupta et al., arXiv 1502.02551, section 3.1 for the rounding; `optax.apply_updates` for the rest.
+
+    >>> import optax
+    >>> params, updates = jnp.ones(2000, jnp.bfloat16), jnp.full(2000, -0.001)
+    >>> mean = apply_updates(params, updates, 1).astype(jnp.float32).mean()
+    >>> print(f"{mean:.3f}", optax.apply_updates(params, updates).astype(jnp.float32).mean())
+    0.999 1.0
+    """
+    checks.check_count("count", count, low=0)
+    words = jnp.asarray(count, jnp.int32)
+    return jax.tree.map(lambda p, u, leaf: _apply_jit(p, u, leaf, words), params, updates, leaf_numbers(params))
