@@ -1,22 +1,25 @@
-"""Where the state of an optimizer lives on a mesh of devices: like the parameters, split (ZeRO-1), or replicated.
+"""Where the state of an optimizer lives on a mesh: like the parameters, split over the devices (ZeRO-1), or replicated.
 
-Every field of a state is a scalar or has the shape of the parameter whose path ends its own path, so a placement is one
-rule on shapes, the same for this library's transforms and for optax's.
+A leaf of a state belongs to the parameter whose path ends the leaf's own path ("mu/dense/kernel" to "dense/kernel"): a
+placement is one rule on paths and shapes, the same for this library's transforms and for optax's.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, TypeAlias
 
 import chex
 import jax
 import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from adamw_jax import checks
 from adamw_jax.typing import Params
 
-Mode = Literal["like_params", "zero1", "replicated"]
-Spec = tuple[Any, ...]
+MODES = ("like_params", "zero1", "replicated")
+
+Spec: TypeAlias = tuple[Any, ...]
+"""The entries of a PartitionSpec, one per dimension."""
 
 
 def state_shardings(
@@ -24,97 +27,86 @@ def state_shardings(
     params_or_shapes: Params,
     *,
     mesh: Mesh | AbstractMesh,
-    mode: Mode = "like_params",
+    mode: str = "like_params",
     axis: str | Sequence[str] = "data",
     min_size: int = 1024,
 ) -> chex.ArrayTree:
-    """The sharding of every leaf of an optimizer's state, for ``jax.jit(..., out_shardings=)`` or a restore.
+    """Return the sharding of every leaf of an optimizer's state.
 
-    With S the bytes of the state and N the number of devices on ``axis``, a device holds::
-
-        replicated    S
-        like_params   what it holds of the parameters, times S over the bytes of the parameters
-        zero1         S / N, and whole what no dimension of which N divides, or what is smaller than min_size
-
-    Giving the shardings as ``out_shardings`` of the training step pins them: the gradients and the parameters meet the
-    moments split, and only the new parameters are gathered.
+    As `out_shardings` of the compiled training step they pin the state where it is: gradients and parameters meet the
+    moments split, and only the new parameters are gathered. Their specs are the `in_specs` and `out_specs` of a
+    `jax.shard_map`.
 
     Args:
-        tx: any optax transformation; of its state only the shapes are computed.
-        params_or_shapes: the parameters, or ``jax.ShapeDtypeStruct``s; a leaf without a ``NamedSharding`` of its own
-            counts as replicated.
-        mesh: the devices, with axes of any type (Auto or Explicit).
-        mode: "like_params": a leaf is placed as its parameter is; "zero1": and is then also split over the part of
-            ``axis`` that its parameter does not use, along the first dimension that is whole and divisible;
-            "replicated": every device holds all of the state.
-        axis: name, or names, of the mesh axes over which zero1 splits.
-        min_size: number of elements below which zero1 leaves a leaf as it is.
+      tx: any optax transformation; of its state only the shapes are computed.
+      params_or_shapes: the parameters, or `jax.ShapeDtypeStruct`s; a leaf that has no `NamedSharding` is replicated.
+      mesh: the devices; its axes may be Auto or Explicit.
+      mode: "like_params" places a leaf of its parameter's shape as the parameter, and any other whole on every device;
+        "zero1" then splits it over that part of `axis` which its parameter leaves unused, along the first dimension
+        that is whole and divisible; "replicated" puts the whole state on every device.
+      axis: the mesh axis, or axes, over which "zero1" splits.
+      min_size: elements from which on "zero1" splits a leaf, >= 0. What is smaller, what no dimension divides, and
+        statistics smaller than their parameter stay as they are.
 
     Returns:
-        A tree of ``NamedSharding`` with the structure of ``tx.init(params)``. Their ``spec``s are the ``in_specs`` and
-        ``out_specs`` of a ``jax.shard_map``.
+      A tree of `NamedSharding` with the structure of `tx.init(params)`.
 
     Raises:
-        ValueError: an unknown mode, an axis that the mesh lacks, or a parameter placed on a mesh of another shape.
+      ValueError, TypeError: an unknown mode, an axis that the mesh lacks, a parameter placed on a mesh of other axes.
 
-    Source: Rajbhandari et al., *ZeRO: Memory Optimizations Toward Training Trillion Parameter Models*
-    (arXiv 1910.02054), section 5.1: stage 1, optimizer states partitioned.
+    Source: Rajbhandari et al., arXiv 1910.02054, section 5.1 (ZeRO stage 1: the optimizer's state partitioned).
 
     >>> mesh = AbstractMesh((8,), ("data",))
     >>> tx, shapes = optax.trace(0.9), {"w": jax.ShapeDtypeStruct((256, 8), "float32")}
     >>> state_shardings(tx, shapes, mesh=mesh, mode="zero1").trace["w"].spec
     P('data',)
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {get_args(Mode)}, got {mode!r}")
-    axes = _axes(axis, mesh)
-    owners = {path: (leaf.shape, _spec(path, leaf, mesh)) for path, leaf in jax.tree.leaves_with_path(params_or_shapes)}
+    checks.check_choice("mode", mode, MODES)
+    split = _Split(mesh, axis, min_size)
+    parameters = jax.tree_util.tree_leaves_with_path(params_or_shapes)
+    owners = {path: (leaf, _spec_of(path, leaf, mesh)) for path, leaf in parameters}
 
     def place(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        spec = (None,) * leaf.ndim
-        if mode != "replicated":
-            suffixes = (path[start:] for start in range(len(path) + 1))
-            spec = next((owners[s][1] for s in suffixes if s in owners and owners[s][0] == leaf.shape), spec)
-        return _named(mesh, _split(leaf.shape, spec, mesh, axes, min_size) if mode == "zero1" else spec)
+        suffixes = (path[start:] for start in range(len(path) + 1))
+        owner, spec = next((owners[suffix] for suffix in suffixes if suffix in owners), (leaf, ()))
+        if mode == "replicated" or owner.shape != leaf.shape or not spec:
+            spec = (None,) * leaf.ndim
+        if mode == "zero1" and leaf.size >= owner.size:
+            spec = split(leaf.shape, spec)
+        return _named(mesh, spec)
 
-    return jax.tree.map_with_path(place, jax.eval_shape(tx.init, jax.tree.map(_bare, params_or_shapes)))
+    bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params_or_shapes)
+    return jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, bare))
 
 
 def fsdp_shardings(
-    params_or_shapes: Params,
-    *,
-    mesh: Mesh | AbstractMesh,
-    axis: str | Sequence[str] = "data",
-    min_size: int = 1024,
+    params_or_shapes: Params, *, mesh: Mesh | AbstractMesh, axis: str | Sequence[str] = "data", min_size: int = 1024
 ) -> chex.ArrayTree:
-    """The rule by which ``state_shardings(mode="zero1")`` splits the state, applied to the parameters themselves.
+    """Return shardings of the parameters themselves, split by the rule by which mode "zero1" splits the state.
 
-    Parameters placed so, with the state in mode "like_params", are fully sharded data parallelism (ZeRO-3).
+    Parameters placed so, and the state like the parameters, are fully sharded data parallelism (ZeRO stage 3).
 
     Args:
-        params_or_shapes: the parameters, or ``jax.ShapeDtypeStruct``s; shardings that they have are refined.
-        mesh: the devices.
-        axis: name, or names, of the mesh axes over which to split.
-        min_size: number of elements below which a leaf stays as it is.
+      params_or_shapes, mesh, axis, min_size: as in `state_shardings`. Placements that a parameter has are kept.
 
     Returns:
-        A tree of ``NamedSharding`` with the structure of the parameters.
+      A tree of `NamedSharding` with the parameters' structure.
 
     Raises:
-        ValueError: an axis that the mesh lacks, or a parameter placed on a mesh of another shape.
+      ValueError, TypeError: as `state_shardings`.
 
-    Source: arXiv 1910.02054, section 5.3.
+    Source: Rajbhandari et al., arXiv 1910.02054, section 5.3.
 
     >>> mesh = AbstractMesh((8,), ("data",))
     >>> fsdp_shardings({"w": jax.ShapeDtypeStruct((3, 800), "float32")}, mesh=mesh)["w"].spec
     P(None, 'data')
     """
-    axes = _axes(axis, mesh)
+    split = _Split(mesh, axis, min_size)
 
-    def place(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        return _named(mesh, _split(leaf.shape, _spec(path, leaf, mesh), mesh, axes, min_size))
+    def place(path: Any, leaf: Any) -> NamedSharding:
+        return _named(mesh, split(leaf.shape, _spec_of(path, leaf, mesh)))
 
-    return jax.tree.map_with_path(place, params_or_shapes)
+    return jax.tree_util.tree_map_with_path(place, params_or_shapes)
 
 
 def init_sharded(
@@ -122,141 +114,76 @@ def init_sharded(
     params: Params,
     *,
     mesh: Mesh,
-    mode: Mode = "like_params",
+    mode: str = "like_params",
     axis: str | Sequence[str] = "data",
     min_size: int = 1024,
 ) -> optax.OptState:
-    """``tx.init(params)``, compiled so that every device creates its own part: nothing is gathered or copied.
+    """Return `tx.init(params)`, every device having created its own part: nothing is gathered or copied.
 
     Args:
-        tx: any optax transformation.
-        params: the parameters, on ``mesh`` or not yet committed to a device.
-        mesh: as in `state_shardings`.
-        mode: as in `state_shardings`.
-        axis: as in `state_shardings`.
-        min_size: as in `state_shardings`.
+      params: the parameters, on `mesh` or not yet committed to a device.
+      tx, mesh, mode, axis, min_size: as in `state_shardings`.
 
     Returns:
-        The state, placed as `state_shardings` says.
+      The state, placed as `state_shardings` says.
 
     Raises:
-        ValueError: as `state_shardings`.
+      ValueError, TypeError: as `state_shardings`.
 
     >>> mesh = jax.make_mesh((1,), ("data",))
     >>> state = init_sharded(optax.trace(0.9), {"w": jax.numpy.ones((256, 8))}, mesh=mesh, mode="zero1")
-    >>> state.trace["w"].sharding.spec, bytes_per_device(state)
-    (P('data', None), 8192)
+    >>> state.trace["w"].sharding.spec
+    P('data', None)
     """
-    return jax.jit(
-        tx.init, out_shardings=state_shardings(tx, params, mesh=mesh, mode=mode, axis=axis, min_size=min_size)
-    )(params)
+    shardings = state_shardings(tx, params, mesh=mesh, mode=mode, axis=axis, min_size=min_size)
+    return jax.jit(tx.init, out_shardings=shardings)(params)
 
 
-def bytes_per_device(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = None) -> int:
-    """Bytes that each device of the mesh holds of a tree: the sum of the leaves' shards.
+class _Split:
+    """Refine a placement over mesh axes that it does not use yet."""
 
-    Args:
-        tree: arrays or ``jax.ShapeDtypeStruct``s; a leaf without a sharding counts as a whole copy on each device.
-        shardings: a tree of shardings to use in place of the leaves' own.
+    def __init__(self, mesh: Mesh | AbstractMesh, axis: str | Sequence[str], min_size: int) -> None:
+        self.axes = (axis,) if isinstance(axis, str) else tuple(axis)
+        for name in self.axes:
+            checks.check_choice("axis", name, mesh.axis_names)
+        self.min_size = checks.check_count("min_size", min_size, low=0)
+        self.mesh = mesh
 
-    Returns:
-        The number of bytes, equal on all devices because JAX splits evenly.
-
-    >>> bytes_per_device({"w": jax.ShapeDtypeStruct((256, 8), "float32")})
-    8192
-    """
-    return sum(shard for _, _, shard in _shards(tree, shardings))
-
-
-def placement_report(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = None) -> str:
-    """A table of what each device holds of a tree: one line per way of splitting, the largest first.
-
-    Args:
-        tree: as in `bytes_per_device`.
-        shardings: as in `bytes_per_device`.
-
-    Returns:
-        Lines of text: spec, number of leaves, bytes of the whole, bytes per device, and their totals.
-
-    >>> print(placement_report({"w": jax.ShapeDtypeStruct((256, 8), "float32"), "b": jax.numpy.ones(8)}))
-    placement          leaves            bytes   bytes/device
-    P()                     2             8224           8224
-    total                   2             8224           8224
-    """
-    rows: dict[str, list[int]] = {}
-    for spec, whole, shard in _shards(tree, shardings):
-        row = rows.setdefault(spec, [0, 0, 0])
-        row[:] = row[0] + 1, row[1] + whole, row[2] + shard
-    ordered = sorted(rows.items(), key=lambda item: -item[1][2])
-    ordered.append(("total", [sum(column) for column in zip(*rows.values(), strict=True)] or [0, 0, 0]))
-    lines = [f"{'placement':<18}{'leaves':>7}{'bytes':>17}{'bytes/device':>15}"]
-    return "\n".join(lines + [f"{name:<18}{n:>7}{whole:>17}{shard:>15}" for name, (n, whole, shard) in ordered])
+    def __call__(self, shape: tuple[int, ...], spec: Spec) -> Spec:
+        used = {name for entry in spec for name in (entry if isinstance(entry, tuple) else (entry,))}
+        free = tuple(name for name in self.axes if name not in used)
+        parts = math.prod(self.mesh.shape[name] for name in free)
+        if free and math.prod(shape) >= self.min_size:
+            # The first dimension that will do, because shards of a leading dimension are contiguous in memory.
+            for dim, (length, entry) in enumerate(zip(shape, spec, strict=True)):
+                if entry is None and length % parts == 0:
+                    refined: Spec = (*spec[:dim], free[0] if len(free) == 1 else free, *spec[dim + 1 :])
+                    return refined
+        return spec
 
 
-def _shards(tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[tuple[str, int, int]]:
-    """For every leaf: its spec as text, its bytes, and the bytes of one shard."""
-    leaves = jax.tree.leaves(tree)
-    placed = [getattr(leaf, "sharding", None) for leaf in leaves] if shardings is None else jax.tree.leaves(shardings)
-    out = []
-    for leaf, sharding in zip(leaves, placed, strict=True):
-        shape = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
-        spec = _trim(getattr(sharding, "spec", ()))
-        out.append((str(spec), math.prod(leaf.shape) * leaf.dtype.itemsize, math.prod(shape) * leaf.dtype.itemsize))
-    return out
-
-
-def _split(shape: tuple[int, ...], spec: Spec, mesh: Mesh | AbstractMesh, axes: tuple[str, ...], min_size: int) -> Spec:
-    """The spec refined over the axes that it does not use yet, along the first dimension that is whole and divisible.
-
-    The first, because the shards of a leading dimension are contiguous: gathering them moves no element twice.
-    """
-    used = {name for entry in spec for name in (entry if isinstance(entry, tuple) else (entry,))}
-    free = tuple(name for name in axes if name not in used)
-    parts = math.prod(mesh.shape[name] for name in free)
-    if free and math.prod(shape) >= min_size:
-        for dim, (length, entry) in enumerate(zip(shape, spec, strict=True)):
-            if entry is None and length % parts == 0:
-                return (*spec[:dim], free[0] if len(free) == 1 else free, *spec[dim + 1 :])
-    return spec
-
-
-def _spec(path: Any, leaf: Any, mesh: Mesh | AbstractMesh) -> Spec:
-    """The placement that a parameter has, one entry per dimension; replicated where it has none."""
+def _spec_of(path: Any, leaf: Any, mesh: Mesh | AbstractMesh) -> Spec:
+    """Return a parameter's placement, one entry per dimension; replicated where it has none."""
     sharding = getattr(leaf, "sharding", None)
-    if not isinstance(sharding, NamedSharding):
-        return (None,) * leaf.ndim
-    if dict(sharding.mesh.shape) != dict(mesh.shape):
-        raise ValueError(
-            f"mesh must be the one on which the parameters are placed, got {dict(mesh.shape)}, "
-            f"but {jax.tree_util.keystr(path, simple=True, separator='/')} is on {dict(sharding.mesh.shape)}"
-        )
-    return (*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec)))
+    given: Spec = ()
+    if isinstance(sharding, NamedSharding):
+        if dict(sharding.mesh.shape) != dict(mesh.shape):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"`mesh` must have the axes of the mesh that the parameters are on, got {dict(mesh.shape)}, "
+                f"and {name!r} is on {dict(sharding.mesh.shape)}"
+            )
+        given = tuple(sharding.spec)
+    rest: Spec = (None,) * (leaf.ndim - len(given))
+    return given + rest
 
 
 def _named(mesh: Mesh | AbstractMesh, spec: Spec) -> NamedSharding:
-    """The sharding, spelled as JAX spells it on a compiled function's output, so that a second call is no new type.
+    """Return the sharding as JAX spells it on the output of a compiled function, so that a second call is no new type.
 
-    With Explicit axes that is one entry per dimension, with Auto axes no trailing None.
+    With Explicit axes that is one entry per dimension, with Auto axes no None at the end.
     """
-    explicit = AxisType.Explicit in mesh.axis_types
-    return NamedSharding(mesh, PartitionSpec(*spec) if explicit else _trim(spec))
-
-
-def _trim(spec: Spec) -> PartitionSpec:
-    """The spec without its trailing None."""
-    while spec and spec[-1] is None:
-        spec = spec[:-1]
-    return PartitionSpec(*spec)
-
-
-def _axes(axis: str | Sequence[str], mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
-    """The axis names as a tuple, each one checked against the mesh."""
-    axes = (axis,) if isinstance(axis, str) else tuple(axis)
-    if missing := [name for name in axes if name not in mesh.axis_names]:
-        raise ValueError(f"axis must name axes of the mesh, {mesh.axis_names}, got {missing[0]!r}")
-    return axes
-
-
-def _bare(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype alone: only they decide the shapes of the state."""
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    if AxisType.Explicit not in mesh.axis_types:
+        while spec and spec[-1] is None:
+            spec = spec[:-1]
+    return NamedSharding(mesh, PartitionSpec(*spec))

@@ -29,12 +29,10 @@ def collectives(compiled: jax.stages.Compiled) -> list[Collective]:
     found = []
     for line in compiled.as_text().splitlines():
         if match := _INSTRUCTION.search(line):
-            arrays = [
-                (m["dtype"], tuple(int(n) for n in m["shape"].split(",") if n)) for m in _ARRAY.finditer(match["result"])
-            ]
+            arrays = [(m["dtype"], m["shape"].split(",")) for m in _ARRAY.finditer(match["result"])]
             if match["start"]:  # an asynchronous start returns its operands first, then its results
                 arrays = arrays[len(arrays) // 2 :]
-            found += [Collective(match["kind"], dtype, shape) for dtype, shape in arrays]
+            found += [Collective(match["kind"], dtype, tuple(int(n) for n in dims if n)) for dtype, dims in arrays]
     return found
 
 
