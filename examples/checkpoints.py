@@ -67,6 +67,10 @@ def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax
       optax_state: what `optax.adamw` left, restored with `shapes(optax.adamw(...).init(params))` as the target.
       state: a fresh state of one of this library's Adams; a restart position in it stays at its beginning.
     """
-    moments = {name: optax.tree.get(optax_state, name) for name in ("mu", "nu")}
     adam = optax.tree.get(optax_state, "ScaleByAdamState")
-    return optax.tree.set(state, count=adam.count, **moments)
+
+    def is_adam(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByAdamState)
+
+    state = jax.tree.map(lambda node: adam if is_adam(node) else node, state, is_leaf=is_adam)
+    return optax.tree.set(state, count=adam.count)
