@@ -15,7 +15,9 @@ import orbax.checkpoint as ocp
 def open_manager(directory: str | pathlib.Path, *, every: int = 1, keep: int = 2) -> ocp.CheckpointManager:
     """Return Orbax's manager of a directory: a checkpoint counts only once all of it is on disk."""
     options = ocp.CheckpointManagerOptions(save_interval_steps=every, max_to_keep=keep)
-    return ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
+    return ocp.CheckpointManager(
+        pathlib.Path(directory).absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+    )
 
 
 def save(manager: ocp.CheckpointManager, step: int, run: Any) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state, onto other meshes, under other multipliers, from optax; damage is an error."""
 
+import gc
 import shutil
 
 import chex
@@ -181,11 +182,13 @@ def damaged_copies(source, target):
             yield f"{file} {'cut' if cut else 'gone'}"
 
 
+# Orbax reads the arrays at once, raises the first error and leaves the others in futures that nobody asks.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_truncated_checkpoint_is_an_error_or_whole(manager, tmp_path):
     tx = aj.adamw(0.01, schedule=RESTARTS)
     running = train(tx, start(tx), range(2))
     save(manager, running)
-    before, refused = jax.device_get(running), []
+    before, refused, passed = jax.device_get(running), [], []
     for damage in damaged_copies(tmp_path / "run" / "0", tmp_path / "other" / "0"):
         with checkpoints.open_manager(tmp_path / "other") as other:
             try:
@@ -193,6 +196,7 @@ def test_a_truncated_checkpoint_is_an_error_or_whole(manager, tmp_path):
             except ValueError as error:
                 refused.append((damage, str(error)))
             else:  # a file that only repeats what others say
+                passed.append(damage)
                 chex.assert_trees_all_equal(restored, before)
         chex.assert_trees_all_equal(running, before)
     assert all(f"got an unreadable step 0 in {tmp_path / 'other'}" in message for _, message in refused)
@@ -200,3 +204,5 @@ def test_a_truncated_checkpoint_is_an_error_or_whole(manager, tmp_path):
     assert sum("_METADATA" in damage for damage, _ in refused) >= 2
     assert sum("manifest.ocdbt" in damage for damage, _ in refused) >= 2
     assert sum("/d/" in damage for damage, _ in refused) >= 4
+    assert "default/_sharding gone" in passed
+    gc.collect()  # the reads that Orbax gave up on complain here, while the filter above holds
