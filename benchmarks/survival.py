@@ -75,9 +75,10 @@ def work(options: argparse.Namespace) -> None:
         done = manager.latest_step() or 0
         if done:
             run = checkpoints.restore(manager, done, checkpoints.shapes(run))
-        print(f"ready {done}", flush=True)
         for index in range(done, options.steps):
             run = step(run, index)
+            if index == done:
+                print(f"ready {done}", flush=True)
             checkpoints.save(manager, index + 1, run)
             time.sleep(PAUSE)
     values = multihost_utils.process_allgather(run, tiled=True) if options.processes > 1 else jax.device_get(run)
@@ -102,7 +103,7 @@ def start(directory: pathlib.Path, processes: int = 1, steps: int = STEPS) -> li
 
 
 def wait_ready(worker: subprocess.Popen[str]) -> int:
-    """Return the step at which the worker takes up the run, once it does."""
+    """Return the step at which the worker took up the run, once its first update is compiled and done."""
     assert worker.stdout is not None
     for line in worker.stdout:
         if line.startswith("ready "):
@@ -129,8 +130,10 @@ def kills(count: int, seed: int = 0, steps: int = STEPS) -> dict[str, object]:
     """Kill a run `count` times, let it end, and compare it with a run that was left alone."""
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
+        (worker,) = start(pathlib.Path(folder) / "alone", steps=steps)
+        wait_ready(worker)
         began = time.monotonic()
-        expected = finish(start(pathlib.Path(folder) / "alone", steps=steps))
+        expected = finish([worker])
         alone_s = time.monotonic() - began
         directory, log = pathlib.Path(folder) / "killed", []
         for number in range(count):
@@ -138,7 +141,7 @@ def kills(count: int, seed: int = 0, steps: int = STEPS) -> dict[str, object]:
             if number % 5 == 4:  # every fifth one dies while it starts
                 resumed, delay = None, moments.uniform(0.0, 3.0)
             else:
-                resumed, delay = wait_ready(worker), moments.uniform(0.0, 0.5 * alone_s / count)
+                resumed, delay = wait_ready(worker), moments.uniform(0.0, 2 * alone_s / count)
             time.sleep(delay)
             worker.send_signal(signal.SIGKILL)
             worker.communicate()
