@@ -47,6 +47,7 @@ def logits(params, tokens):
         return scale * x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
 
     def apply(x, block):
+        x = jax.lax.with_sharding_constraint(x, P("data"))  # else the compiler may move activations, not parameters
         qkv = normalize(x, block["norm_1"]) @ block["qkv"]["kernel"]
         q, k, v = (part.reshape(*tokens.shape, HEADS, -1) for part in jnp.split(qkv, 3, axis=-1))
         x += jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ block["out"]["kernel"]
@@ -54,6 +55,7 @@ def logits(params, tokens):
         return x, None
 
     x, _ = jax.lax.scan(apply, params["embedding"][tokens], params["blocks"])
+    x = jax.lax.with_sharding_constraint(x, P("data"))
     return x @ params["embedding"].T
 
 
@@ -71,7 +73,7 @@ def batch(step):
 
 def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
     """Return the losses, and a line that says what one device holds."""
-    whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    whole = NamedSharding(mesh, P())
     params = init_params()
     placement = adamw_jax.fsdp_shardings(params, mesh=mesh) if mode == "fsdp" else jax.tree.map(lambda _: whole, params)
     params = jax.device_put(params, placement)
@@ -80,16 +82,17 @@ def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
     state = adamw_jax.init_sharded(OPTIMIZER, params, mesh=mesh, mode=state_mode)
 
     def step(params, state, index):
-        tokens = jax.lax.with_sharding_constraint(batch(index), rows)
+        tokens = jax.lax.with_sharding_constraint(batch(index), P("data"))
         loss, gradients = jax.value_and_grad(loss_of)(params, tokens)
         updates, state = OPTIMIZER.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, loss
 
     step = jax.jit(step, out_shardings=(placement, state_placement, whole), donate_argnums=(0, 1))
     losses = []
-    for index in range(STEPS):
-        params, state, loss = step(params, state, index)
-        losses.append(float(loss))
+    with jax.set_mesh(mesh):
+        for index in range(STEPS):
+            params, state, loss = step(params, state, index)
+            losses.append(float(loss))
     held = [adamw_jax.bytes_per_device(tree) for tree in (params, state)]
     line = f"{mode:<14}{mesh.size:>8}{held[0]:>16,}{held[1]:>16,}{losses[0]:>12.6f}{losses[-1]:>12.6f}"
     return losses, line
