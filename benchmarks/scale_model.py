@@ -122,6 +122,7 @@ def compile_case(model: str, mode: str, devices: int, tensor: int) -> dict[str, 
     kinds = bytes_by_kind(compiled)
     return {
         "model": model,
+        "program": "update",
         "mode": mode,
         "devices": devices,
         "tensor_parallel": tensor,
@@ -135,6 +136,55 @@ def compile_case(model: str, mode: str, devices: int, tensor: int) -> dict[str, 
         "collective_bytes": kinds,
         "collectives": len(collectives(compiled)),
         "compile_s": round(seconds, 1),
+    }
+
+
+def compile_step(mode: str) -> dict[str, Any]:
+    """Compile a whole training step of the example's transformer in GPT-2's size, on 8 devices."""
+    import jax
+    import optax
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+    import adamw_jax
+    from benchmarks.collectives import bytes_by_kind
+    from examples import sharded
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 8)
+    sharded.VOCABULARY, sharded.WIDTH, sharded.HEADS, sharded.LAYERS = 50257, 768, 12, 12
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    whole = NamedSharding(mesh, P())
+    params = jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, sharded.init_params()))
+    placed = adamw_jax.fsdp_shardings(params, mesh=mesh) if mode == "fsdp" else jax.tree.map(lambda _: whole, params)
+    params = jax.tree.map(lambda p, to: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=to), params, placed)
+    tx = sharded.OPTIMIZER
+    shardings = adamw_jax.state_shardings(tx, params, mesh=mesh, mode="like_params" if mode == "fsdp" else mode)
+    state = jax.tree.map(
+        lambda s, to: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=to), jax.eval_shape(tx.init, params), shardings
+    )
+
+    def step(params: Any, state: Any, index: Any) -> Any:
+        tokens = sharded.by_rows(sharded.batch(index))
+        loss, gradients = jax.value_and_grad(sharded.loss_of)(params, tokens)
+        updates, state = tx.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    began = time.perf_counter()
+    with jax.set_mesh(mesh):
+        jitted = jax.jit(step, out_shardings=(placed, shardings, whole), donate_argnums=(0, 1))
+        compiled = jitted.lower(params, state, 0).compile()
+    memory = compiled.memory_analysis()
+    held = 4 * sum(math.prod(p.shape) for p in jax.tree.leaves(params))
+    return {
+        "model": "gpt2-124m, stacked layers, no biases",
+        "program": "step",
+        "mode": mode,
+        "devices": 8,
+        "parameter_bytes": held,
+        "collective_bytes_over_parameter_bytes": {k: round(v / held, 4) for k, v in bytes_by_kind(compiled).items()},
+        "arguments": memory.argument_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes,
+        "compile_s": round(time.perf_counter() - began, 1),
     }
 
 
@@ -154,22 +204,27 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", type=int, help="compile this one of the cases and print the result")
+    parser.add_argument("--case", type=int, help="compile the update of this one of the cases and print the result")
+    parser.add_argument("--step", help="compile the whole step in this mode and print the result")
     options = parser.parse_args()
-    if options.case is not None:
-        print(json.dumps(compile_case(*CASES[options.case])))
+    if options.case is not None or options.step:
+        print(json.dumps(compile_step(options.step) if options.step else compile_case(*CASES[options.case])))
         return
     path = ROOT / "benchmarks" / "results" / "scale_model.json"
     path.parent.mkdir(exist_ok=True)
-    results = []
-    for number in range(len(CASES)):
-        command = [sys.executable, __file__, "--case", str(number)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        results.append(json.loads(done.stdout.splitlines()[-1]))
+
+    def compiled(*arguments: str) -> dict[str, Any]:
+        done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+    results = [compiled("--case", str(number)) for number in range(len(CASES))]
+    steps = [compiled("--step", mode) for mode in ("replicated", "zero1", "fsdp")]
     machine = f"{platform.machine()}, CPU, Python {platform.python_version()}"
     about = {"command": "python benchmarks/scale_model.py", "machine": machine}
-    path.write_text(json.dumps(about | {"cases": results}, indent=1) + "\n")
+    path.write_text(json.dumps(about | {"updates": results, "steps": steps}, indent=1) + "\n")
     print(table(results))
+    print(json.dumps(steps, indent=1))
 
 
 if __name__ == "__main__":

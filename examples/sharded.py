@@ -42,21 +42,25 @@ def init_params():
     return {"embedding": normal(0.1, VOCABULARY, WIDTH), "blocks": blocks}
 
 
+def by_rows(activations):
+    """Keep activations split by the rows of the batch; left alone, the compiler may move them instead of parameters."""
+    return jax.lax.with_sharding_constraint(activations, P("data"))
+
+
 def logits(params, tokens):
     def normalize(x, scale):
         return scale * x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
 
     def apply(x, block):
-        x = jax.lax.with_sharding_constraint(x, P("data"))  # else the compiler may move activations, not parameters
-        qkv = normalize(x, block["norm_1"]) @ block["qkv"]["kernel"]
+        qkv = by_rows(normalize(x, block["norm_1"]) @ block["qkv"]["kernel"])
         q, k, v = (part.reshape(*tokens.shape, HEADS, -1) for part in jnp.split(qkv, 3, axis=-1))
-        x += jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ block["out"]["kernel"]
-        x += jax.nn.gelu(normalize(x, block["norm_2"]) @ block["up"]["kernel"]) @ block["down"]["kernel"]
-        return x, None
+        mixed = by_rows(jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape))
+        x += by_rows(mixed @ block["out"]["kernel"])
+        inner = by_rows(jax.nn.gelu(normalize(x, block["norm_2"]) @ block["up"]["kernel"]))
+        return x + by_rows(inner @ block["down"]["kernel"]), None
 
-    x, _ = jax.lax.scan(apply, params["embedding"][tokens], params["blocks"])
-    x = jax.lax.with_sharding_constraint(x, P("data"))
-    return x @ params["embedding"].T
+    x, _ = jax.lax.scan(apply, by_rows(params["embedding"][tokens]), params["blocks"])
+    return by_rows(x @ params["embedding"].T)
 
 
 def loss_of(params, tokens):
@@ -82,7 +86,7 @@ def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
     state = adamw_jax.init_sharded(OPTIMIZER, params, mesh=mesh, mode=state_mode)
 
     def step(params, state, index):
-        tokens = jax.lax.with_sharding_constraint(batch(index), P("data"))
+        tokens = by_rows(batch(index))
         loss, gradients = jax.value_and_grad(loss_of)(params, tokens)
         updates, state = OPTIMIZER.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, loss
