@@ -3,10 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-multiprocess survival test lint clean
 
 demo: .venv/.filled
 	$(BIN)/python examples/digits.py
+
+demo-multiprocess: .venv/.filled
+	$(BIN)/python examples/sharded.py
+	$(BIN)/python examples/sharded.py --processes 2
+
+survival: .venv/.filled
+	$(BIN)/python benchmarks/survival.py kills --count 20
+	$(BIN)/python benchmarks/survival.py pair
 
 test: .venv/.filled lint
 	$(BIN)/python -m pytest -n 2

@@ -4,8 +4,14 @@ Names in the order of the pipeline: gradients -> direction -> alpha -> multiplie
 """
 
 from adamw_jax.paths import leaf_paths as leaf_paths, values_by_label as values_by_label
+from adamw_jax.placement import bytes_per_device as bytes_per_device, placement_report as placement_report
 from adamw_jax.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
 from adamw_jax.schedules import cosine_warm_restarts as cosine_warm_restarts, normalized_decay as normalized_decay
+from adamw_jax.sharding import (
+    fsdp_shardings as fsdp_shardings,
+    init_sharded as init_sharded,
+    state_shardings as state_shardings,
+)
 from adamw_jax.transforms.adam import (
     PackedAmsgradState as PackedAmsgradState,
     scale_by_adam as scale_by_adam,

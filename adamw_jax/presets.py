@@ -67,14 +67,17 @@ class _Stages:
     def after_decay(self) -> list[Stage]:
         return self.rates()[COUPLINGS.index(self.coupling) :]
 
+    # Where there is nothing to multiply or to freeze the stage is there all the same: then the state has one structure
+    # with and without multipliers, and so has a checkpoint of it.
+
     def multiply(self) -> list[Stage]:
-        return [] if self.lr_multipliers is None else [scale_by_multipliers(self.lr_multipliers)]
+        return [optax.identity() if self.lr_multipliers is None else scale_by_multipliers(self.lr_multipliers)]
 
     def decay(self) -> list[Stage]:
         return [add_decoupled_decay(self.weight_decay, normalize=self.normalize_decay)]
 
     def freeze(self) -> list[Stage]:
-        return [] if self.lr_multipliers is None else [freeze_where_zero(self.lr_multipliers)]
+        return [optax.identity() if self.lr_multipliers is None else freeze_where_zero(self.lr_multipliers)]
 
     def run(self, *stages: Stage) -> optax.GradientTransformationExtraArgs:
         """Give the stages their rate and their schedule, and turn what they climb into what descends."""
@@ -231,6 +234,6 @@ def sgdw(
     )
     velocity = scale_by_momentum(momentum, nesterov=nesterov, moment_dtype=moment_dtype)
     step = optax.chain(*stages.rates(), *stages.multiply(), velocity)
-    scaled = stages.multiply() if multiplier_scales_decay else []
+    scaled = stages.multiply() if multiplier_scales_decay else [optax.identity()]
     decay = optax.chain(optax.set_to_zero(), *stages.decay(), *scaled, *stages.after_decay())
     return stages.run(add_branches(step, decay))
