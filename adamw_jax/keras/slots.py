@@ -1,0 +1,140 @@
+"""The leaves of an optimizer state as Keras Variables."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+from jax.tree_util import DictKey, GetAttrKey, tree_flatten_with_path
+
+
+@dataclass(frozen=True)
+class Slots:
+    """One Variable per leaf of a state, in the state's own order.
+
+    Attributes:
+        treedef: the structure of the state.
+        variables: the Variable of each leaf.
+        names: the last name on the way to each leaf: "mu", "count", ...
+        owners: id of the trainable variable that a leaf belongs to, or None.
+        key_types: the implementation of a leaf that is a random key, which is stored as integers; else None.
+    """
+
+    treedef: Any
+    variables: list[Any]
+    names: list[str]
+    owners: list[int | None]
+    key_types: list[Any]
+
+    def read(self, values: dict[str, Any]) -> Any:
+        """The state; a leaf named in `values` takes that value."""
+        leaves = [values.get(name, v.value) for name, v in zip(self.names, self.variables, strict=True)]
+        return jax.tree.unflatten(
+            self.treedef,
+            [
+                leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
+                for leaf, kind in zip(leaves, self.key_types, strict=True)
+            ],
+        )
+
+    def write(self, state: Any, updated: Collection[int]) -> None:
+        """Assigns the state, except leaves of trainable variables that are not in `updated`."""
+        leaves = jax.tree.leaves(state)
+        for leaf, variable, owner in zip(leaves, self.variables, self.owners, strict=True):
+            if owner is None or owner in updated:
+                variable.assign(_data(leaf)[0])
+
+
+def add_slots(optimizer: Any, state: Any, keys: Sequence[str], variables: Sequence[Any]) -> Slots:
+    """Makes the Variables of a state and adds them to the optimizer.
+
+    They are made in the order of the trainable variables, not in the alphabetical order of their paths: a path may
+    change when a model is saved and loaded, a position does not.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer` with `_variable_of(name)`.
+        state: what `init` gave for parameters {key: value}.
+        keys: the parameters' keys.
+        variables: the trainable variables, in the order of `keys`.
+
+    Returns:
+        The slots, in the order of the state's leaves.
+    """
+    flat, treedef = tree_flatten_with_path(state)
+    position = {key: i for i, key in enumerate(keys)}
+    first: dict[Any, int] = {}
+    order, names, owners = [], [], []
+    for index, (path, _) in enumerate(flat):
+        at = [i for i, entry in enumerate(path) if isinstance(entry, DictKey) and entry.key in position]
+        owner = position[path[at[-1]].key] if at else None
+        before = path[: at[-1]] if at else path
+        order.append((first.setdefault(before, index), -1 if owner is None else owner, index))
+        names.append(_name(before))
+        owners.append(owner)
+    made: dict[int, Any] = {}
+    kinds: dict[int, Any] = {}
+    for _, _, index in sorted(order):
+        data, kinds[index] = _data(flat[index][1])
+        owner = owners[index]
+        variable = optimizer._variable_of(names[index]) if owner is None else None
+        made[index] = (
+            _add(optimizer, names[index], data, None if owner is None else variables[owner])
+            if variable is None
+            else variable
+        )
+    return Slots(
+        treedef=treedef,
+        variables=[made[i] for i in range(len(flat))],
+        names=names,
+        owners=[None if o is None else id(variables[o]) for o in owners],
+        key_types=[kinds[i] for i in range(len(flat))],
+    )
+
+
+def add_variable(optimizer: Any, name: str, value: Any) -> Any:
+    """Adds a scalar Variable to an optimizer, on every device of the distribution in use."""
+    return _add(optimizer, name, jnp.asarray(value), None)
+
+
+def _add(optimizer: Any, name: str, value: jax.Array, owner: Any) -> Any:
+    def initializer(shape: Any, dtype: Any) -> jax.Array:
+        # A state leaf that shares its buffer with a parameter, or with another leaf, could not be donated.
+        return jnp.array(value, dtype=dtype, copy=True)
+
+    return optimizer.add_variable(
+        shape=value.shape,
+        initializer=initializer,
+        dtype=str(value.dtype),
+        layout=_layout(value, owner),
+        name=name if owner is None else f"{owner.path.replace('/', '_')}_{name}",
+    )
+
+
+def _layout(value: jax.Array, owner: Any) -> Any:
+    """The owner's layout for a leaf of its shape, else replicated: never one found by the slot's own path."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    layout = getattr(owner, "_layout", None)
+    if layout is not None and owner.shape == value.shape:
+        return layout
+    return keras.distribution.TensorLayout([None] * value.ndim, distribution.device_mesh)
+
+
+def _data(leaf: Any) -> tuple[jax.Array, Any]:
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(leaf), jax.random.key_impl(leaf)
+    return leaf, None
+
+
+def _name(path: Sequence[Any]) -> str:
+    """The last attribute or dictionary key of a path, as a Variable's name."""
+    for entry in reversed(path):
+        if isinstance(entry, GetAttrKey):
+            return str(entry.name)
+        if isinstance(entry, DictKey):
+            return str(entry.key).replace("/", "_")
+    return "state"
