@@ -83,7 +83,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         space = self._optax
         space.variables = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
         space.keys = unique_paths(space.variables)
-        state = self._transformation(self.learning_rate).init(self._parameters())
+        state = self._transformation(jnp.asarray(self.learning_rate)).init(self._parameters())
         space.slots = add_slots(self, state, space.keys, space.variables)
         self._bind_rate(state)
 

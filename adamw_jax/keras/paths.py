@@ -101,3 +101,14 @@ def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str]) -> l
         if not (isinstance(value, int | float) and value >= 0):
             raise ValueError(f"`lr_multipliers[{key!r}]` must be a number >= 0. Received: {value!r}")
     return [float(next((value for key, value in multipliers.items() if key in path), 1.0)) for path in paths]
+
+
+def table(variables: Sequence[Any], multipliers: Sequence[float], decays: Sequence[Decay]) -> str:
+    """The lines "path, shape, multiplier, l1, l2", one per variable, in aligned columns."""
+    head = ("weight", "shape", "rate x", "l1", "l2")
+    rows = [
+        (path, str(tuple(variable.shape)), f"{r:g}", f"{l1:.4g}", f"{l2:.4g}")
+        for path, variable, r, (l1, l2) in zip(unique_paths(variables), variables, multipliers, decays, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in [head, *rows])
