@@ -51,7 +51,7 @@ class WeightRules:
         for name, values in (("weight_decays", self.decays), ("lr_multipliers", self.multipliers)):
             if len(values) != len(paths):
                 raise ValueError(
-                    f"`{name}` must have one value per trainable variable ({len(paths)}). Received: {len(values)} values"
+                    f"`{name}` must have one value per trainable variable ({len(paths)}). Received: {len(values)}"
                 )
         self.decays = [(float(l1), float(l2)) for l1, l2 in self.decays]
         self.multipliers = [float(r) for r in self.multipliers]
