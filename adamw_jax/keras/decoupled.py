@@ -131,14 +131,18 @@ class DecoupledOptimizer(OptaxOptimizer):
 
     @property
     def lr_t(self) -> Any:
-        """The rate of the next update, without the layers' multipliers: lr eta_t, times Adam's correction in AdamW."""
-        return self._rate(jnp.asarray(self.learning_rate)) * self._correction() * self.eta_t.value
+        """lr c_t eta: the latest update's rate and bias correction with the factor of the next, as keras-adamw shows it.
 
-    def _correction(self) -> Any:
+        c_t is sqrt(1 - beta_2^t) / (1 - beta_1^t) in AdamW and 1 elsewhere. The layers' multipliers are left out.
+        """
+        latest = jnp.maximum(self.iterations - 1, 0)
+        return self._rate(jnp.asarray(self.learning_rate), latest) * self._correction(latest + 1) * self.eta_t.value
+
+    def _correction(self, count: Any) -> Any:
         return 1.0
 
-    def _rate(self, learning_rate: Any) -> Any:
-        return learning_rate / (1 + self._fixed.decay * self.iterations) if self._fixed.decay else learning_rate
+    def _rate(self, learning_rate: Any, iterations: Any) -> Any:
+        return learning_rate / (1 + self._fixed.decay * iterations) if self._fixed.decay else learning_rate
 
     @property
     def _annealed(self) -> bool:
@@ -158,7 +162,7 @@ class DecoupledOptimizer(OptaxOptimizer):
         keys, fixed, rules = self._optax.keys, self._fixed, self._rules
         decays, multipliers = (dict(zip(keys, v, strict=True)) for v in (rules.decays, rules.multipliers))
         return self._direction(
-            self._rate(learning_rate),
+            self._rate(learning_rate, self.iterations),
             weight_decay=decays if any(map(any, rules.decays)) else 0.0,
             normalize_decay=(fixed.total_iterations_wd or fixed.total_iterations) or None,
             lr_multipliers=multipliers if any(r != 1 for r in rules.multipliers) else None,

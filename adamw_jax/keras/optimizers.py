@@ -73,9 +73,7 @@ class AdamW(DecoupledOptimizer):
             **options,
         )
 
-    def _correction(self) -> Any:
-        # At least 1: before the first update, the rate is that of the first.
-        count = jnp.maximum(self.iterations, 1)
+    def _correction(self, count: Any) -> Any:
         return jnp.sqrt(1 - self._own.beta_2**count) / (1 - self._own.beta_1**count)
 
 
