@@ -2,9 +2,9 @@
 
     KERAS_BACKEND=jax python benchmarks/keras_step.py [results.json]
 
-Every optimizer gets the same model, data and decay (all kernels). Per optimizer: `trace` of `stateless_apply`, `compile`
-of what was traced, one `train_on_batch`, and one step of `fit` (an epoch divided by its steps). The optimizers take turns
-within every repetition; the table holds medians, and medians of the ratios to Keras within a repetition.
+Every optimizer gets the same model, data and decay (all kernels). Per optimizer: `trace` of `stateless_apply`,
+`compile` of what was traced, one `train_on_batch`, and one step of `fit` (an epoch over its steps). The optimizers
+take turns within every repetition; the table holds medians, and medians of the ratios to Keras within a repetition.
 """
 
 import json

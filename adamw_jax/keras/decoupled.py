@@ -131,7 +131,7 @@ class DecoupledOptimizer(OptaxOptimizer):
 
     @property
     def lr_t(self) -> Any:
-        """lr c_t eta: the latest update's rate and bias correction with the factor of the next, as keras-adamw shows it.
+        """lr c_t eta: the latest update's rate and bias correction with the factor of the next, as in keras-adamw.
 
         c_t is sqrt(1 - beta_2^t) / (1 - beta_1^t) in AdamW and 1 elsewhere. The layers' multipliers are left out.
         """
