@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from adamw_jax.keras import SGDW, AdamW, NadamW, OptaxOptimizer
+from adamw_jax.keras.paths import unique_paths
 from tests.keras_models import data, dense, same, states, values
 
 
@@ -56,7 +57,7 @@ def gradients_like(parameters, step):
 def test_equals_a_pure_optax_loop(name):
     tx, model = TRANSFORMATIONS[name], dense()
     variables = model.trainable_variables
-    keys = [v.path for v in variables]
+    keys = unique_paths(variables)
     parameters = dict(zip(keys, (v.value for v in variables), strict=True))
     optimizer = OptaxOptimizer(tx)
     optimizer.build(variables)

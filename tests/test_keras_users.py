@@ -26,8 +26,9 @@ TABLE = {
     "method 2": "optimizers.method_2_fills_the_decays_in_order",
     "equality with Keras's forms": "optimizers.equals_kerass_own_form_when_extras_are_off",
     "max-norm constraint": "optimizers.embeddings_and_constraints",
-    "resume from .keras, in a fresh process, where paths change": "resume.resume_in_a_new_process_is_bit_for_bit",
-    "resume from .weights.h5 in a renamed model": "resume.weights_resume_in_a_rebuilt_renamed_model",
+    ".keras and .weights.h5 resume, in a fresh process, where paths change": (
+        "resume.resume_in_a_new_process_is_bit_for_bit"
+    ),
     "full config round trip": "optimizers.the_whole_configuration_goes_round",
     "LearningRateScheduler": "users.a_learning_rate_scheduler_acts",
     "ReduceLROnPlateau": "users.reduce_lr_on_plateau_acts",

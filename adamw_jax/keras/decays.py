@@ -57,7 +57,7 @@ def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, Dec
     if not model.built:
         raise ValueError(f"`model` must be built before its decays can be read. Received: model={model.name!r}")
     variables = model.trainable_variables
-    decays = {}
+    decays: dict[str, Decay] = {}
     for path, variable in zip(unique_paths(variables), variables, strict=True):
         decay = decay_of(variable)
         if decay is not None:
@@ -70,6 +70,16 @@ def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, Dec
     if zero_penalties:
         set_penalties(model, zero=True)
     return decays
+
+
+def drop_zero_penalties(variables: Sequence[Any]) -> None:
+    """Takes penalties with coefficients 0 out of the compiled step, which would compute 0 * sum(w^2) and its gradient.
+
+    A loaded model has them where decays were; with them, its update would be compiled with other roundings.
+    """
+    for variable in variables:
+        if decay_of(variable) == (0.0, 0.0):
+            variable.regularizer = ZeroedPenalty(_original(variable.regularizer))
 
 
 def restore_penalties(model: Any) -> None:

@@ -8,20 +8,40 @@ Decay = tuple[float, float]
 """The pair (l1, l2)."""
 
 
-def unique_paths(variables: Sequence[Any]) -> list[str]:
+class Path(str):
+    """A variable's path that sorts by the variable's position.
+
+    JAX flattens a dictionary in the order of its sorted keys. In the order of the names, a model whose paths change on
+    reload would have its state in another order, and its update compiled with other roundings.
+    """
+
+    position: int
+
+    def __new__(cls, path: str, position: int) -> "Path":
+        """The string, with its position."""
+        new = super().__new__(cls, path)
+        new.position = position
+        return new
+
+    def __lt__(self, other: str) -> bool:
+        return self.position < other.position if isinstance(other, Path) else super().__lt__(other)
+
+
+def unique_paths(variables: Sequence[Any]) -> list[Path]:
     """The variables' paths; where a path repeats, its second, third, ... variable gets `#2`, `#3`, ...
 
     Args:
         variables: Keras Variables, in the order that counts the repetitions.
 
     Returns:
-        One string per variable, all different.
+        One path per variable, all different.
     """
     seen: Counter[str] = Counter()
     paths = []
-    for variable in variables:
+    for position, variable in enumerate(variables):
         seen[variable.path] += 1
-        paths.append(variable.path if seen[variable.path] == 1 else f"{variable.path}#{seen[variable.path]}")
+        count = seen[variable.path]
+        paths.append(Path(variable.path if count == 1 else f"{variable.path}#{count}", position))
     return paths
 
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adamw_jax.keras.decays import decay_of, get_weight_decays
+from adamw_jax.keras.decays import decay_of, drop_zero_penalties, get_weight_decays
 from adamw_jax.keras.paths import Decay, match_decays, match_multipliers, unique_paths
 
 
@@ -53,6 +53,7 @@ class WeightRules:
                 raise ValueError(
                     f"`{name}` must have one value per trainable variable ({len(paths)}). Received: {len(values)}"
                 )
+        drop_zero_penalties(variables)
         self.decays = [(float(l1), float(l2)) for l1, l2 in self.decays]
         self.multipliers = [float(r) for r in self.multipliers]
 

@@ -48,49 +48,31 @@ class Slots:
 
 
 def add_slots(optimizer: Any, state: Any, keys: Sequence[str], variables: Sequence[Any]) -> Slots:
-    """Makes the Variables of a state and adds them to the optimizer.
-
-    They are made in the order of the trainable variables, not in the alphabetical order of their paths: a path may
-    change when a model is saved and loaded, a position does not.
+    """Makes the Variables of a state and adds them to the optimizer, in the order of the state's leaves.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` with `_variable_of(name)`.
         state: what `init` gave for parameters {key: value}.
-        keys: the parameters' keys.
+        keys: the parameters' keys, in an order that JAX keeps (`unique_paths`).
         variables: the trainable variables, in the order of `keys`.
 
     Returns:
-        The slots, in the order of the state's leaves.
+        The slots.
     """
     flat, treedef = tree_flatten_with_path(state)
-    position = {key: i for i, key in enumerate(keys)}
-    first: dict[Any, int] = {}
-    order, names, owners = [], [], []
-    for index, (path, _) in enumerate(flat):
-        at = [i for i, entry in enumerate(path) if isinstance(entry, DictKey) and entry.key in position]
-        owner = position[path[at[-1]].key] if at else None
-        before = path[: at[-1]] if at else path
-        order.append((first.setdefault(before, index), -1 if owner is None else owner, index))
-        names.append(_name(before))
-        owners.append(owner)
-    made: dict[int, Any] = {}
-    kinds: dict[int, Any] = {}
-    for _, _, index in sorted(order):
-        data, kinds[index] = _data(flat[index][1])
-        owner = owners[index]
-        variable = optimizer._variable_of(names[index]) if owner is None else None
-        made[index] = (
-            _add(optimizer, names[index], data, None if owner is None else variables[owner])
-            if variable is None
-            else variable
-        )
-    return Slots(
-        treedef=treedef,
-        variables=[made[i] for i in range(len(flat))],
-        names=names,
-        owners=[None if o is None else id(variables[o]) for o in owners],
-        key_types=[kinds[i] for i in range(len(flat))],
-    )
+    variable_of = dict(zip(keys, variables, strict=True))
+    made, names, owners, kinds = [], [], [], []
+    for path, leaf in flat:
+        at = next((i for i in reversed(range(len(path))) if _key(path[i]) in variable_of), None)
+        owner = None if at is None else variable_of[_key(path[at])]
+        name = _name(path[:at])
+        data, kind = _data(leaf)
+        variable = optimizer._variable_of(name) if owner is None else None
+        made.append(_add(optimizer, name, data, owner) if variable is None else variable)
+        names.append(name)
+        owners.append(None if owner is None else id(owner))
+        kinds.append(kind)
+    return Slots(treedef, made, names, owners, kinds)
 
 
 def add_variable(optimizer: Any, name: str, value: Any) -> Any:
@@ -128,6 +110,10 @@ def _data(leaf: Any) -> tuple[jax.Array, Any]:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf), jax.random.key_impl(leaf)
     return leaf, None
+
+
+def _key(entry: Any) -> Any:
+    return entry.key if isinstance(entry, DictKey) else None
 
 
 def _name(path: Sequence[Any]) -> str:
