@@ -1,1 +1,21 @@
-"""Keras 3 on the JAX backend."""
+"""adamw_jax for Keras 3 on JAX: any optax transformation in `Model.fit`, and keras-adamw's three classes."""
+
+from adamw_jax.keras.backend import require_jax
+
+require_jax()
+
+from adamw_jax.keras.adapter import OptaxOptimizer as OptaxOptimizer  # noqa: E402
+from adamw_jax.keras.callbacks import (  # noqa: E402
+    HyperparameterSetter as HyperparameterSetter,
+    RateLogger as RateLogger,
+)
+from adamw_jax.keras.decays import (  # noqa: E402
+    fill_dict_in_order as fill_dict_in_order,
+    get_weight_decays as get_weight_decays,
+    restore_penalties as restore_penalties,
+)
+from adamw_jax.keras.optimizers import (  # noqa: E402
+    SGDW as SGDW,
+    AdamW as AdamW,
+    NadamW as NadamW,
+)

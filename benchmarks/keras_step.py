@@ -1,0 +1,138 @@
+"""How long do tracing, compiling and a training step take, compared with Keras's own AdamW in the same process?
+
+    KERAS_BACKEND=jax python benchmarks/keras_step.py [results.json]
+
+Every optimizer gets the same model, data and decay (all kernels). Per optimizer: `trace` of `stateless_apply`,
+`compile` of what was traced, one `train_on_batch`, and one step of `fit` (an epoch over its steps). The optimizers
+take turns within every repetition; the table holds medians, and medians of the ratios to Keras within a repetition.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections import defaultdict
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import keras
+import numpy as np
+import optax
+
+from adamw_jax.keras import AdamW, OptaxOptimizer
+
+REFERENCE = "keras.optimizers.AdamW"
+
+
+def optimizers(model):
+    kernels = {v.path: (0.0, 1e-2) for v in model.trainable_variables if v.path.endswith("kernel")}
+    own = {"weight_decays": kernels, "total_iterations": 1000, "init_verbose": False}
+
+    def reference():
+        optimizer = keras.optimizers.AdamW(1e-3, weight_decay=1e-2)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        return optimizer
+
+    def optax_adamw(learning_rate):
+        def mask(tree):
+            return {path: path.endswith("kernel") for path in tree}
+
+        return optax.adamw(learning_rate, weight_decay=1e-2, mask=mask)
+
+    return {
+        REFERENCE: reference,
+        "AdamW": lambda: AdamW(1e-3, coupling="learning_rate", **own),
+        "AdamW, warm restarts": lambda: AdamW(1e-3, use_cosine_annealing=True, **own),
+        "OptaxOptimizer(optax.adamw)": lambda: OptaxOptimizer(optax_adamw, 1e-3),
+    }
+
+
+def build_model(layers, units):
+    keras.utils.set_random_seed(0)
+    stack = [keras.layers.Dense(units, activation="tanh") for _ in range(layers - 1)]
+    return keras.Sequential([keras.layers.Input((units,)), *stack, keras.layers.Dense(1)])
+
+
+def clock(function, blocked=None):
+    start = time.perf_counter()
+    result = function()
+    jax.block_until_ready(blocked() if blocked else None)
+    return time.perf_counter() - start, result
+
+
+def trace_and_compile(make, variables):
+    optimizer = make()
+    optimizer.build(variables)
+    state = [v.value for v in optimizer.variables]
+    values = [v.value for v in variables]
+    jax.clear_caches()
+    trace, traced = clock(lambda: jax.jit(optimizer.stateless_apply).trace(state, values, values))
+    lowered = traced.lower()
+    return {"trace": trace, "compile": clock(lowered.compile)[0]}
+
+
+def steps(model, x, y, repeat):
+    on_batch, _ = clock(lambda: [model.train_on_batch(x[:32], y[:32]) for _ in range(repeat)])
+    fit, _ = clock(lambda: model.fit(x, y, batch_size=32, verbose=0, shuffle=False))
+    return {"train_on_batch": on_batch / repeat, "fit": fit / (len(x) // 32)}
+
+
+def measure(layers, units, builds, repetitions, per_repetition):
+    variables = build_model(layers, units).trainable_variables
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((32 * per_repetition, units), dtype=np.float32)
+    y = x[:, :1] * 0.5
+    times = defaultdict(lambda: defaultdict(list))
+    for _ in range(builds):
+        for name, make in optimizers_of(variables).items():
+            for key, value in trace_and_compile(make, variables).items():
+                times[key][name].append(value)
+    models = {}
+    for name in optimizers_of(variables):
+        models[name] = build_model(layers, units)
+        models[name].compile(optimizers(models[name])[name](), loss="mse")
+        steps(models[name], x, y, 2)
+    names = list(models)
+    for turn in range(repetitions):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            for key, value in steps(models[name], x, y, per_repetition).items():
+                times[key][name].append(value)
+    return {
+        key: {
+            name: {
+                "ms": round(1e3 * statistics.median(values), 3),
+                "ratio": round(statistics.median(a / b for a, b in zip(values, by_name[REFERENCE], strict=True)), 3),
+            }
+            for name, values in by_name.items()
+        }
+        for key, by_name in times.items()
+    }
+
+
+def optimizers_of(variables):
+    class Bag:
+        trainable_variables = variables
+
+    return optimizers(Bag)
+
+
+def main():
+    result = {
+        "command": "KERAS_BACKEND=jax python benchmarks/keras_step.py",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {module.__name__: module.__version__ for module in (jax, keras, optax)},
+        "322 variables (161 Dense layers of 16)": measure(161, 16, builds=5, repetitions=9, per_repetition=20),
+        "MLP (3 Dense layers of 64)": measure(3, 64, builds=7, repetitions=15, per_repetition=100),
+    }
+    print(json.dumps(result, indent=2))
+    if len(sys.argv) > 1:
+        with open(sys.argv[1], "w") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Penalties as decays: which weights are found, what is zeroed, what stays intact."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras.regularizers import L1, L1L2, L2
+
+from adamw_jax.keras import AdamW, fill_dict_in_order, get_weight_decays, restore_penalties
+from adamw_jax.keras.paths import match_decays, match_multipliers, unique_paths
+from tests.keras_models import data, dense, recurrent
+
+REG = {"kernel_regularizer": L2(0.25)}
+
+
+class Custom(layers.Layer):
+    def build(self, shape):
+        self.inner = layers.Dense(2, **REG)
+        self.inner.build(shape)
+        self.own = self.add_weight(shape=(2,), regularizer=L1(0.125), name="own")
+
+    def call(self, x):
+        return self.inner(x) + self.own
+
+
+SEQUENCE = (None, 5, 3)
+LAYERS = {
+    "Dense": (lambda: layers.Dense(2, bias_regularizer=L1(0.125), **REG), (None, 3), 2),
+    "Conv2D": (lambda: layers.Conv2D(2, 2, **REG), (None, 4, 4, 3), 1),
+    "DepthwiseConv2D": (lambda: layers.DepthwiseConv2D(2, depthwise_regularizer=L2(0.25)), (None, 4, 4, 3), 1),
+    "LSTM": (lambda: layers.LSTM(2, recurrent_regularizer=L1(0.125), bias_regularizer=L2(0.25), **REG), SEQUENCE, 3),
+    "GRU": (lambda: layers.GRU(2, **REG), SEQUENCE, 1),
+    "Bidirectional": (lambda: layers.Bidirectional(layers.GRU(2, **REG)), SEQUENCE, 2),
+    "StackedRNNCells": (lambda: layers.RNN([layers.GRUCell(2, **REG), layers.LSTMCell(2, **REG)]), SEQUENCE, 2),
+    "TimeDistributed": (lambda: layers.TimeDistributed(layers.Dense(2, **REG)), SEQUENCE, 1),
+    "Embedding": (lambda: layers.Embedding(4, 2, embeddings_regularizer=L1L2(0.125, 0.25)), (None, 5), 1),
+    "MultiHeadAttention": (lambda: SelfAttention(), SEQUENCE, 4),
+    "LayerNormalization": (lambda: layers.LayerNormalization(gamma_regularizer=L2(0.25)), (None, 3), 1),
+    "BatchNormalization": (lambda: layers.BatchNormalization(beta_regularizer=L2(0.25)), (None, 3), 1),
+    "PReLU": (lambda: layers.PReLU(alpha_regularizer=L1(0.125)), (None, 3), 1),
+    "SpectralNormalization": (lambda: layers.SpectralNormalization(layers.Dense(2, **REG)), (None, 3), 1),
+    "nested": (lambda: keras.Sequential([keras.Sequential([layers.Dense(2, **REG)]), layers.Dense(2)]), (1, 3), 1),
+    "custom": (Custom, (None, 3), 2),
+}  # fmt: skip
+
+
+class SelfAttention(layers.Layer):
+    def build(self, shape):
+        self.attention = layers.MultiHeadAttention(1, 2, **REG)
+        self.attention.build(shape, shape)
+
+    def call(self, x):
+        return self.attention(x, x)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_gives_its_decays_and_loses_its_penalties(name):
+    make, shape, count = LAYERS[name]
+    model = keras.Sequential([make()])
+    model.build(shape)
+    penalties = sum(float(loss) for loss in model.losses)
+    decays = get_weight_decays(model, zero_penalties=True)
+    assert len(decays) == count
+    assert set(decays.values()) <= {(0.0, 0.25), (0.125, 0.0), (0.125, 0.25)}
+    assert [float(loss) for loss in model.losses] == [0.0] * len(model.losses)
+    for layer in model._flatten_layers():
+        for attribute, value in vars(layer).items():
+            if attribute.endswith("regularizer") and value is not None:
+                assert not any(keras.regularizers.serialize(value)["config"].values()), (layer, attribute)
+    assert get_weight_decays(model) == decays
+    restore_penalties(model)
+    assert sum(float(loss) for loss in model.losses) == penalties
+
+
+def test_the_numbers_are_those_that_were_typed():
+    # L1 keeps float32, where 1e-4 is 9.999999747378752e-05.
+    model = dense(regularizer=L1(1e-4))
+    assert get_weight_decays(model) == {"hidden/kernel": (1e-4, 0.0)}
+
+
+def test_zero_entries_are_kept_for_fill_dict_in_order():
+    decays = get_weight_decays(dense(regularizer=L2(0)))
+    assert decays == {"hidden/kernel": (0.0, 0.0)}
+    assert fill_dict_in_order(decays, [(1e-4, 2e-4)]) == {"hidden/kernel": (1e-4, 2e-4)}
+    with pytest.raises(ValueError, match=r"`values` must have one value per key \(1\)"):
+        fill_dict_in_order(decays, [])
+
+
+def test_other_regularizers_stay_in_the_loss_with_a_warning():
+    model = dense(regularizer=keras.regularizers.OrthogonalRegularizer(0.5))
+    before = float(model.losses[0])
+    with pytest.warns(UserWarning, match="OrthogonalRegularizer of 'hidden/kernel'.* stays in the loss"):
+        assert get_weight_decays(model, zero_penalties=True) == {}
+    assert float(model.losses[0]) == before > 0
+
+
+def test_shared_regularizer_objects_stay_intact():
+    shared = L2(0.25)
+    model, other = dense(regularizer=shared, activity_regularizer=shared), dense(regularizer=shared)
+    penalty = float(other.losses[0])
+    get_weight_decays(model, zero_penalties=True)
+    assert shared.l2 == 0.25
+    assert float(other.losses[0]) == penalty > 0
+    assert model.get_layer("hidden").activity_regularizer is shared
+
+
+def test_a_saved_model_carries_no_second_penalty(tmp_path):
+    model, (x, y) = recurrent(), (np.zeros((4, 5, 3), np.float32), np.zeros((4, 1), np.float32))
+    model.compile(AdamW(model=model, total_iterations=10, init_verbose=False), "mse")
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [float(loss) for loss in loaded.losses] == [0.0] * len(loaded.losses)
+    assert loaded.optimizer.get_config()["weight_decays"] == model.optimizer.get_config()["weight_decays"]
+    assert [tuple(d) for d in loaded.optimizer.get_config()["weight_decays"] if any(d)] == [
+        (0.01, 0.0), (0.0, 0.02), (0.0, 0.02), (0.01, 0.03),
+    ]  # fmt: skip
+
+
+def test_a_second_optimizer_finds_the_same_decays():
+    model = recurrent()
+    first, second = (AdamW(model=model, total_iterations=10, init_verbose=False) for _ in range(2))
+    for optimizer in (first, second):
+        optimizer.build(model.trainable_variables)
+    assert first.get_config()["weight_decays"] == second.get_config()["weight_decays"]
+    assert any(map(any, second.get_config()["weight_decays"]))
+
+
+def test_an_unbuilt_model_is_read_when_the_optimizer_is_built():
+    model = keras.Sequential([layers.Dense(2, **REG), layers.Dense(1)])
+    with pytest.raises(ValueError, match="`model` must be built"):
+        get_weight_decays(model)
+    model.compile(AdamW(model=model, total_iterations=10, init_verbose=False), "mse")
+    x, y = data()
+    loss = model.train_on_batch(x, y)
+    assert model.optimizer.get_config()["weight_decays"] == [(0.0, 0.25), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)]
+    assert [float(loss) for loss in model.losses] == [0.0]
+    assert loss < 100
+
+
+def test_a_layer_frozen_later_is_named():
+    model = dense(regularizer=L2(0.25))
+    optimizer = AdamW(model=model, total_iterations=10, init_verbose=False)
+    model.get_layer("hidden").trainable = False
+    with pytest.warns(UserWarning, match=r"penalty zeroed, but no decay.*hidden/kernel"):
+        optimizer.build(model.trainable_variables)
+
+
+LSTM_1 = "sequential/lstm_1/lstm_cell"
+PATHS = [f"{LSTM_1}/kernel", f"{LSTM_1}/recurrent_kernel", "dense/kernel", "d/dense/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("key", "index"),
+    [
+        ("sequential/lstm_1/lstm_cell/kernel", 0),
+        ("lstm_1/kernel:0", 0),
+        ("lstm_1/recurrent_kernel:0", 1),
+        ("recurrent_kernel", 1),
+        ("dense/kernel", 2),
+        ("d/dense/kernel:0", 3),
+    ],
+)
+def test_a_typed_key_means_one_weight(key, index):
+    expected = [(0.0, 0.0)] * 4
+    expected[index] = (0.5, 0.25)
+    assert match_decays({key: (0.5, 0.25)}, PATHS) == expected
+
+
+def test_bad_keys_and_values_are_named_with_the_paths():
+    with pytest.raises(ValueError, match=r"(?s)'gru/kernel' must match one weight, but matches 0.*d/dense/kernel"):
+        match_decays({"gru/kernel": (0, 0)}, PATHS)
+    with pytest.raises(ValueError, match=r"(?s)'kernel' must match one weight, but matches 3.*lstm_cell/kernel"):
+        match_decays({"kernel": (0, 0)}, PATHS)
+    for value, rule in ((0.1, "must be a pair"), ((1, 2, 3), "must be a pair"), ((-1, 0), "must not be negative")):
+        with pytest.raises(ValueError, match=rf"`weight_decays\['dense/kernel'\]` {rule}"):
+            match_decays({"dense/kernel": value}, PATHS)
+    with pytest.raises(ValueError, match="'gru' is part of no path"):
+        match_multipliers({"gru": 0.5}, PATHS)
+    with pytest.raises(ValueError, match=r"`lr_multipliers\['lstm'\]` must be a number >= 0"):
+        match_multipliers({"lstm": -1}, PATHS)
+
+
+def test_the_first_multiplier_that_matches_wins():
+    assert match_multipliers({"recurrent": 2, "lstm": 0.5}, PATHS) == [0.5, 2.0, 1.0, 1.0]
+
+
+def test_repeated_paths_are_told_apart():
+    variables = [keras.Variable(np.zeros(1), name="w") for _ in range(3)]
+    assert unique_paths(variables) == ["w", "w#2", "w#3"]
+    optimizer = AdamW(weight_decays={"w#2": (0, 1.0)}, total_iterations=2, init_verbose=False)
+    optimizer.build(variables)
+    assert optimizer.get_config()["weight_decays"] == [(0.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
