@@ -14,6 +14,7 @@ from adamw_jax.layers import (
 from adamw_jax.paths import leaf_paths as leaf_paths, values_by_label as values_by_label
 from adamw_jax.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
 from adamw_jax.schedules import cosine_warm_restarts as cosine_warm_restarts, normalized_decay as normalized_decay
+from adamw_jax.sweep import Sweep as Sweep, sweep as sweep
 from adamw_jax.transforms.adam import scale_by_adam as scale_by_adam, scale_by_amsgrad as scale_by_amsgrad
 from adamw_jax.transforms.coupling import (
     Corrected as Corrected,
@@ -22,9 +23,9 @@ from adamw_jax.transforms.coupling import (
 )
 from adamw_jax.transforms.current import Current as Current, current as current
 from adamw_jax.transforms.decay import add_decoupled_decay as add_decoupled_decay
+from adamw_jax.transforms.decay_forms import DecayForm as DecayForm
 from adamw_jax.transforms.decay_variants import (
     AnchoredDecayState as AnchoredDecayState,
-    DecayForm as DecayForm,
     add_anchored_decay as add_anchored_decay,
     add_cautious_decay as add_cautious_decay,
     add_huber_decay as add_huber_decay,

@@ -68,7 +68,7 @@ def convert_decay(
 
     share = unit(from_) * (1 / value if from_ == "timescale" else value)
     if to == "timescale":
-        if not checks.is_traced(share) and share == 0:
+        if checks.equals(share, 0):
             return float("inf")
         return unit(to) / share
     return share / unit(to)

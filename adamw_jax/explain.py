@@ -19,7 +19,7 @@ from adamw_jax.memory import abstract, state_bytes_of
 from adamw_jax.paths import check_decay, check_multiplier, leaf_paths, resolve_mask, resolve_rules
 from adamw_jax.peaks import Peaks, peaks_of
 from adamw_jax.stages import Preset, Stages
-from adamw_jax.transforms.decay_variants import decay_form
+from adamw_jax.transforms.decay_forms import decay_form
 
 
 def _flags(row: dict[str, Any], frozen: bool, aliases: list[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from adamw_jax import checks
 from adamw_jax.stages import Stages
 from adamw_jax.transforms.adam import scale_by_adam, scale_by_amsgrad
 from adamw_jax.transforms.coupling import Corrected, add_term
-from adamw_jax.transforms.decay_variants import DecayForm
+from adamw_jax.transforms.decay_forms import DecayForm
 from adamw_jax.transforms.momentum import scale_by_momentum
 from adamw_jax.transforms.nadam import scale_by_nadam
 from adamw_jax.typing import Mask, Rules, Scalar, ScalarOrSchedule
@@ -56,7 +56,7 @@ def adamw(
       schedule: eta_t: from `cosine_warm_restarts`, or any function count -> factor, or a number; None is 1.
       decay: its form, see the stages: "decoupled", "cautious", "anchored" (to the parameters given to `init`), or a
         `DecayForm` for those with arguments, as in DecayForm(add_huber_decay, delta=1.0).
-      proximal_l1: rules that give an l1 >= 0 per leaf that is applied as a soft threshold, see `soft_threshold`; None is none.
+      proximal_l1: rules for an l1 >= 0 per leaf that sets weights to exact zeros, see `soft_threshold`; None is none.
       freeze: the leaves that are not trained and have no moments, see `without_moments`; None trains all.
 
     Returns:

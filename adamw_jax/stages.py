@@ -8,8 +8,7 @@ import optax
 from adamw_jax import checks
 from adamw_jax.schedules import WarmRestarts
 from adamw_jax.transforms.coupling import COUPLINGS, Corrected, add_term, scale_by_correction
-from adamw_jax.transforms.decay import is_zero
-from adamw_jax.transforms.decay_variants import DecayForm, decay_form
+from adamw_jax.transforms.decay_forms import DecayForm, decay_form
 from adamw_jax.transforms.freezing import freeze_where, without_moments
 from adamw_jax.transforms.leaves import in_wide_arithmetic
 from adamw_jax.transforms.multipliers import freeze_where_zero, scale_by_multipliers
@@ -72,7 +71,7 @@ class Stages:
 
     def without_decay(self) -> bool:
         """Tell whether no leaf decays, as far as single numbers say."""
-        return self.proximal_l1 is None and checks.is_number(self.weight_decay) and is_zero(self.weight_decay)
+        return self.proximal_l1 is None and checks.is_number(self.weight_decay) and checks.equals(self.weight_decay, 0)
 
     @property
     def corrected(self) -> Corrected | None:

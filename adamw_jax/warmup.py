@@ -73,7 +73,7 @@ def warmup_stable_decay(
     checks.check_count("decay", decay)
     checks.check_number("eta_min", eta_min, low=0, high=1)
     fall = SHAPES[checks.check_choice("shape", shape, tuple(SHAPES))]
-    if not any(map(checks.is_traced, (updates, warmup, decay))) and warmup + decay >= updates:
+    if not any(map(checks.is_traced, (updates, warmup, decay))) and float(warmup) + float(decay) >= float(updates):
         raise ValueError(f"`updates` must be more than `warmup` and `decay` together, got {updates}, {warmup}, {decay}")
     rise = linear_warmup(warmup)
 

@@ -14,11 +14,6 @@ from adamw_jax.transforms.leaves import Kernel, map_leaves, wide
 from adamw_jax.typing import Params, Rules, Scalar, Updates
 
 
-def is_zero(value: Any) -> bool:
-    """Tell whether a number is known to be zero while the program is built."""
-    return not checks.is_traced(value) and bool(value == 0)
-
-
 def check_normalize(normalize: Scalar | str | None) -> None:
     """Check what says over how many updates a decay is normalized."""
     if isinstance(normalize, str) and normalize != "cycle":
@@ -79,7 +74,7 @@ def decay_stage(
         decays: Any = resolve_rules(
             "weight_decay", weight_decay, updates if params is None else params, check_decay, (0.0, 0.0)
         )
-        if all(is_zero(l1) and is_zero(l2) for l1, l2 in decays):
+        if all(checks.equals(l1, 0) and checks.equals(l2, 0) for l1, l2 in decays):
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
@@ -94,9 +89,9 @@ def pull(norm: chex.Array, towards_zero: chex.Array, distance: chex.Array, decay
     """Return n (l1 sign(distance) + l2 towards_zero), without the terms known to be zero."""
     l1, l2 = decay
     total: chex.Array | float = 0.0
-    if not is_zero(l1):
+    if not checks.equals(l1, 0):
         total = norm * jnp.asarray(l1, distance.dtype) * jnp.sign(distance)
-    if not is_zero(l2):
+    if not checks.equals(l2, 0):
         total = total + norm * jnp.asarray(l2, distance.dtype) * towards_zero
     return total
 

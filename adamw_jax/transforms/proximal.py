@@ -9,7 +9,7 @@ import optax
 from adamw_jax import checks
 from adamw_jax.paths import check_multiplier, resolve_rules
 from adamw_jax.transforms.coupling import COUPLINGS, Corrected, correction_to_peak
-from adamw_jax.transforms.decay import check_normalize, is_zero, norm_of
+from adamw_jax.transforms.decay import check_normalize, norm_of
 from adamw_jax.transforms.leaves import map_leaves, wide
 from adamw_jax.typing import Params, Rules, Scalar, Updates
 
@@ -17,7 +17,7 @@ from adamw_jax.typing import Params, Rules, Scalar, Updates
 def _shrink(scalars: Any, u: Any, p: Any, value: Any) -> tuple[chex.Array, ...]:
     base, corrected = scalars
     l1, multiplier, normalized = value
-    if is_zero(l1):
+    if checks.equals(l1, 0):
         return (u,)
     threshold = (corrected if normalized else base) * jnp.asarray(l1, u.dtype) * jnp.asarray(multiplier, u.dtype)
     target = p - u
