@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import chex
+import matplotlib.patches
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -49,5 +50,7 @@ def heat_map(
     for (row, column), score in np.ndenumerate(scores):
         ax.text(column, row, f"{score:.3g}", ha="center", va="center", fontsize=7, color="white")
     row, column = divmod(best, len(columns))
-    ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2))
+    ax.add_patch(
+        matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2)
+    )
     return ax
