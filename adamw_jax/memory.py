@@ -29,7 +29,8 @@ def _bytes(leaf: Any) -> int:
 def state_bytes_of(state: chex.ArrayTree, params: chex.ArrayTree) -> tuple[list[int], int]:
     """Return the bytes of the trees like the parameters, per leaf, and those of all else."""
     structure: Any = jax.tree.structure(params)
-    shape = jax.tree.leaves(params)[0].shape if jax.tree_util.treedef_is_leaf(structure) else None
+    bare: Any = jax.tree.structure(0)
+    shape = jax.tree.leaves(params)[0].shape if structure == bare else None
 
     def is_like_params(node: Any) -> bool:
         # Where the parameters are a bare array, only its shape tells a moment from a scalar.

@@ -11,7 +11,7 @@ from adamw_jax.schedules import WarmRestarts
 from adamw_jax.stages import Stages
 from adamw_jax.typing import Scalar, ScalarOrSchedule
 
-SAMPLES = 16384
+SAMPLES = 2**20
 """How many counts of a run a schedule without a known peak is evaluated at, at most."""
 
 

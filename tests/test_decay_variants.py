@@ -232,7 +232,6 @@ BAD = {
     ),
     "coupling": (lambda p: aj.adamw(0.1, coupling="other"), r"`coupling` must be one of .*'corrected', got 'other'"),
     "decay": (lambda p: aj.adamw(0.1, decay="other"), r"`decay` must be one of 'decoupled', .*, got 'other'"),
-    "form": (lambda p: aj.DecayForm("cautious"), r"`stage` must be a function that returns a stage, got 'cautious'"),
     "l1": (lambda p: aj.soft_threshold(-0.1).init(p), r"`l1` must be a finite number in \[0, inf\), got -0.1"),
     "threshold's coupling": (
         lambda p: aj.soft_threshold(0.1, coupling="other"),
@@ -260,6 +259,11 @@ def test_bad_input_is_named(name):
     make, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         make({"w": jnp.ones(2)})
+
+
+def test_a_form_must_be_a_function():
+    with pytest.raises(TypeError, match="`stage` must be a function that returns a stage, got 'cautious'"):
+        aj.DecayForm("cautious")
 
 
 def test_a_flag_must_be_true_or_false():
