@@ -3,6 +3,14 @@
 Names in the order of the pipeline: gradients -> direction -> alpha -> multipliers -> decay -> eta -> -1 -> updates.
 """
 
+from adamw_jax.converters import convert_decay as convert_decay
+from adamw_jax.explain import explain as explain
+from adamw_jax.explanation import Explanation as Explanation
+from adamw_jax.layers import (
+    group_multipliers as group_multipliers,
+    layerwise_multipliers as layerwise_multipliers,
+    width_multipliers as width_multipliers,
+)
 from adamw_jax.paths import leaf_paths as leaf_paths, values_by_label as values_by_label
 from adamw_jax.placement import bytes_per_device as bytes_per_device, placement_report as placement_report
 from adamw_jax.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
@@ -12,13 +20,27 @@ from adamw_jax.sharding import (
     init_sharded as init_sharded,
     state_shardings as state_shardings,
 )
+from adamw_jax.sweep import Sweep as Sweep, sweep as sweep
 from adamw_jax.transforms.adam import (
     PackedAmsgradState as PackedAmsgradState,
     scale_by_adam as scale_by_adam,
     scale_by_amsgrad as scale_by_amsgrad,
 )
+from adamw_jax.transforms.coupling import (
+    Corrected as Corrected,
+    add_term as add_term,
+    scale_by_correction as scale_by_correction,
+)
+from adamw_jax.transforms.current import Current as Current, current as current
 from adamw_jax.transforms.decay import add_decoupled_decay as add_decoupled_decay
-from adamw_jax.transforms.leaves import add_branches as add_branches
+from adamw_jax.transforms.decay_forms import DecayForm as DecayForm
+from adamw_jax.transforms.decay_variants import (
+    AnchoredDecayState as AnchoredDecayState,
+    add_anchored_decay as add_anchored_decay,
+    add_cautious_decay as add_cautious_decay,
+    add_huber_decay as add_huber_decay,
+)
+from adamw_jax.transforms.freezing import freeze_where as freeze_where, without_moments as without_moments
 from adamw_jax.transforms.momentum import (
     NarrowTraceState as NarrowTraceState,
     scale_by_momentum as scale_by_momentum,
@@ -37,6 +59,7 @@ from adamw_jax.transforms.packed import (
     read_moments as read_moments,
     unpack as unpack,
 )
+from adamw_jax.transforms.proximal import soft_threshold as soft_threshold
 from adamw_jax.transforms.rates import (
     LearningRateState as LearningRateState,
     scale_by_alpha as scale_by_alpha,
@@ -52,3 +75,4 @@ from adamw_jax.transforms.restarts import (
     with_warm_restarts as with_warm_restarts,
 )
 from adamw_jax.transforms.rounding import apply_updates as apply_updates
+from adamw_jax.warmup import linear_warmup as linear_warmup, warmup_stable_decay as warmup_stable_decay

@@ -15,8 +15,8 @@ from typing import Any
 import chex
 import jax
 
-from adamw_jax.checks import check_non_negative, is_number
-from adamw_jax.typing import Labels, Rules, Value
+from adamw_jax.checks import check_flag, check_non_negative, is_number
+from adamw_jax.typing import Labels, Mask, Rules, Value
 
 _BOX = jax.tree_util.GetAttrKey("value")
 
@@ -83,7 +83,8 @@ def check_decay(name: str, value: Any) -> Value:
     return 0.0, check_non_negative(name, value)
 
 
-def _is_value(value: Any) -> bool:
+def is_value(value: Any) -> bool:
+    """Tell whether rules are one value for all leaves: a number, or a pair of numbers."""
     return is_number(value) or (isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value)))
 
 
@@ -112,7 +113,7 @@ def resolve_rules(
     """
     structure: Any = jax.tree.structure(params)
     paths = _paths_of(structure)
-    if _is_value(rules):
+    if is_value(rules):
         if isinstance(rules, tuple) and structure == jax.tree.structure(rules):
             raise ValueError(
                 f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
@@ -121,8 +122,8 @@ def resolve_rules(
         return [check(name, rules)] * len(paths)
     if callable(rules):
         return [check(f"{name}({path!r})", rules(path, leaf)) for path, leaf in _leaves_by_path(params)]
-    if jax.tree.structure(rules, is_leaf=_is_value) == structure:
-        values = jax.tree.leaves(rules, is_leaf=_is_value)
+    if jax.tree.structure(rules, is_leaf=is_value) == structure:
+        values = jax.tree.leaves(rules, is_leaf=is_value)
         return [check(f"{name} at {path!r}", value) for path, value in zip(paths, values, strict=True)]
     if isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules):
         values = [check(f"{name}[{key!r}]", value) for key, value in rules.items()]
@@ -132,8 +133,29 @@ def resolve_rules(
         raise TypeError(f"`{name}` must be a number, a mapping, a function or a tree of values, got {rules!r}")
     raise ValueError(
         f"`{name}` must be a tree with the structure of the parameters, {structure}, "
-        f"got {jax.tree.structure(rules, is_leaf=_is_value)}"
+        f"got {jax.tree.structure(rules, is_leaf=is_value)}"
     )
+
+
+def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
+    """Return one flag per leaf of `params`, in the order of `jax.tree.leaves`.
+
+    Args:
+      name: how the caller's argument is called, for the errors.
+      mask: a pattern, or a sequence of patterns, for the leaves in whose path one of them is found; or rules as in
+        `resolve_rules` whose values are True or False, False where no pattern matches.
+      params: the parameters, or any tree of their structure.
+
+    Raises:
+      ValueError, TypeError: as `resolve_rules`; a value other than True and False.
+
+    >>> resolve_mask("freeze", "embed", {"embed": 0.0, "head": 0.0})
+    [True, False]
+    """
+    patterns = (mask,) if isinstance(mask, str) else mask
+    if isinstance(patterns, (list, tuple)) and patterns and all(isinstance(each, str) for each in patterns):
+        return [index is not None for index in match_patterns(name, tuple(patterns), leaf_paths(params))]
+    return [bool(flag) for flag in resolve_rules(name, mask, params, check_flag, False)]
 
 
 def _leaves_by_path(params: chex.ArrayTree) -> list[tuple[str, Any]]:

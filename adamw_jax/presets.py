@@ -1,97 +1,17 @@
 """AdamW, NadamW and SGDW: each a chain of stages on one screen."""
 
-import dataclasses
-from typing import Any, TypeAlias
+from typing import Any
 
 import optax
 
 from adamw_jax import checks
-from adamw_jax.schedules import WarmRestarts
+from adamw_jax.stages import Stages
 from adamw_jax.transforms.adam import scale_by_adam, scale_by_amsgrad
-from adamw_jax.transforms.decay import add_decoupled_decay
-from adamw_jax.transforms.leaves import add_branches, in_wide_arithmetic
+from adamw_jax.transforms.coupling import Corrected, add_term
+from adamw_jax.transforms.decay_forms import DecayForm
 from adamw_jax.transforms.momentum import scale_by_momentum
-from adamw_jax.transforms.multipliers import freeze_where_zero, scale_by_multipliers
 from adamw_jax.transforms.nadam import scale_by_nadam
-from adamw_jax.transforms.rates import scale_by_alpha, with_learning_rate
-from adamw_jax.transforms.restarts import scale_by_eta, with_warm_restarts
-from adamw_jax.typing import Rules, Scalar, ScalarOrSchedule
-
-Stage: TypeAlias = optax.GradientTransformation
-
-COUPLINGS = ("learning_rate", "schedule", "constant")
-"""What multiplies the decay: alpha and eta, eta, nothing; as an index, how many of (alpha, eta) come before it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stages:
-    """The stages that all presets share, made from their common options."""
-
-    learning_rate: ScalarOrSchedule
-    weight_decay: Rules
-    coupling: str
-    normalize_decay: Scalar | str | None
-    lr_multipliers: Rules | None
-    multiplier_scales_decay: bool
-    schedule: ScalarOrSchedule | None
-
-    def __post_init__(self) -> None:
-        checks.check_choice("coupling", self.coupling, COUPLINGS)
-        checks.check_flag("multiplier_scales_decay", self.multiplier_scales_decay)
-        if isinstance(self.normalize_decay, str) and self.normalize_decay != "cycle":
-            raise ValueError(f"`normalize_decay` must be None, a number or 'cycle', got {self.normalize_decay!r}")
-        if self.normalize_decay is not None and not isinstance(self.normalize_decay, str):
-            checks.check_number("normalize_decay", self.normalize_decay, low=1)
-        if self.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):
-            raise ValueError(
-                "`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, "
-                f"got schedule={self.schedule!r}"
-            )
-        if callable(self.learning_rate) and self.coupling == "schedule" and not self._without_decay():
-            raise ValueError(
-                "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could say "
-                f"how much of it is eta, got {self.learning_rate!r}: write learning_rate=peak, schedule=lambda count: "
-                "rate(count) / peak to schedule the decay with the step, or coupling='learning_rate' to multiply the "
-                "decay by the rate as optax does"
-            )
-
-    def _without_decay(self) -> bool:
-        return checks.is_number(self.weight_decay) and checks.equals(self.weight_decay, 0)
-
-    def rates(self) -> list[Stage]:
-        return [scale_by_alpha()] + ([] if self.schedule is None else [scale_by_eta()])
-
-    def before_decay(self) -> list[Stage]:
-        return self.rates()[: COUPLINGS.index(self.coupling)]
-
-    def after_decay(self) -> list[Stage]:
-        return self.rates()[COUPLINGS.index(self.coupling) :]
-
-    # Where there is nothing to multiply or to freeze the stage is there all the same: then the state has one structure
-    # with and without multipliers, and so has a checkpoint of it.
-
-    def multiply(self) -> list[Stage]:
-        return [optax.identity() if self.lr_multipliers is None else scale_by_multipliers(self.lr_multipliers)]
-
-    def decay(self) -> list[Stage]:
-        return [add_decoupled_decay(self.weight_decay, normalize=self.normalize_decay)]
-
-    def freeze(self) -> list[Stage]:
-        return [optax.identity() if self.lr_multipliers is None else freeze_where_zero(self.lr_multipliers)]
-
-    def run(self, *stages: Stage) -> optax.GradientTransformationExtraArgs:
-        """Give the stages their rate and their schedule, and turn what they climb into what descends."""
-        inner: Stage = optax.chain(*stages, *self.freeze(), optax.scale(-1.0))
-        if self.schedule is not None:
-            inner = with_warm_restarts(self.schedule, inner)
-        return in_wide_arithmetic(with_learning_rate(self.learning_rate, inner))
-
-    def descend(self, direction: Stage) -> optax.GradientTransformationExtraArgs:
-        """Put decay and multipliers at their place between a direction and the updates."""
-        pair = self.multiply() + self.decay()
-        if self.multiplier_scales_decay:
-            pair.reverse()
-        return self.run(direction, *self.before_decay(), *pair, *self.after_decay())
+from adamw_jax.typing import Mask, Rules, Scalar, ScalarOrSchedule
 
 
 def adamw(
@@ -104,11 +24,14 @@ def adamw(
     epsilon_hat: bool = False,
     amsgrad: bool = False,
     weight_decay: Rules = 0.0,
-    coupling: str = "schedule",
+    coupling: str | Corrected = "schedule",
     normalize_decay: Scalar | str | None = None,
     lr_multipliers: Rules | None = None,
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
+    decay: str | DecayForm = "decoupled",
+    proximal_l1: Rules | None = None,
+    freeze: Mask | None = None,
     moment_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return AdamW: Adam with decoupled weight decay, warm restarts and per-leaf rates.
@@ -125,11 +48,16 @@ def adamw(
       weight_decay: rules that give l2 or (l1, l2), each >= 0: a number decays every leaf; {pattern: value}, a function
         (path, leaf) -> value or a tree of values decay by leaf. Its scale depends on `coupling`.
       coupling: what multiplies the decay. "schedule": eta_t, the paper's form. "learning_rate": alpha eta_t, the form
-        of optax, PyTorch and Keras. "constant": nothing.
+        of optax, PyTorch and Keras. "constant": nothing. "corrected": alpha eta_t, and (alpha eta_t)^2 / max(alpha eta)
+        on layers that a normalization follows, see `Corrected`.
       normalize_decay: None; T, the updates of the run, for a decay times sqrt(1 / T); "cycle" for the current T_i.
       lr_multipliers: rules that give r >= 0 per leaf; 1 where no pattern matches. A leaf with r = 0 is frozen.
       multiplier_scales_decay: multiply the decay by r, too.
       schedule: eta_t: from `cosine_warm_restarts`, or any function count -> factor, or a number; None is 1.
+      decay: its form, see the stages: "decoupled", "cautious", "anchored" (to the parameters given to `init`), or a
+        `DecayForm` for those with arguments, as in DecayForm(add_huber_decay, delta=1.0).
+      proximal_l1: rules for an l1 >= 0 per leaf that sets weights to exact zeros, see `soft_threshold`; None is none.
+      freeze: the leaves that are not trained and have no moments, see `without_moments`; None trains all.
 
     Returns:
       A transformation whose updates are to be added to the parameters (`optax.apply_updates`), in the gradients' shapes
@@ -151,8 +79,17 @@ def adamw(
     checks.check_flag("amsgrad", amsgrad)
     options: dict[str, Any] = {"epsilon_hat": epsilon_hat, "moment_dtype": moment_dtype}
     direction = (scale_by_amsgrad if amsgrad else scale_by_adam)(b1, b2, eps, eps_root, **options)
-    return _Stages(
-        learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule
+    return Stages(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        coupling=coupling,
+        normalize_decay=normalize_decay,
+        lr_multipliers=lr_multipliers,
+        multiplier_scales_decay=multiplier_scales_decay,
+        schedule=schedule,
+        decay_form=decay,
+        proximal_l1=proximal_l1,
+        frozen=freeze,
     ).descend(direction)
 
 
@@ -165,19 +102,22 @@ def nadamw(
     eps_root: Scalar = 0.0,
     momentum_decay: Scalar | None = 0.004,
     weight_decay: Rules = 0.0,
-    coupling: str = "schedule",
+    coupling: str | Corrected = "schedule",
     normalize_decay: Scalar | str | None = None,
     lr_multipliers: Rules | None = None,
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
+    decay: str | DecayForm = "decoupled",
+    proximal_l1: Rules | None = None,
+    freeze: Mask | None = None,
     moment_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return NadamW: `adamw` with NAdam's direction.
 
     Args:
       b1, b2, eps, eps_root, momentum_decay, moment_dtype: see `scale_by_nadam`.
-      learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule: see
-        `adamw`.
+      learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule, decay,
+        proximal_l1, freeze: see `adamw`.
 
     Returns, Raises: as `adamw`.
 
@@ -190,8 +130,17 @@ def nadamw(
     [-0.1056]
     """
     direction = scale_by_nadam(b1, b2, eps, eps_root, momentum_decay=momentum_decay, moment_dtype=moment_dtype)
-    return _Stages(
-        learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule
+    return Stages(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        coupling=coupling,
+        normalize_decay=normalize_decay,
+        lr_multipliers=lr_multipliers,
+        multiplier_scales_decay=multiplier_scales_decay,
+        schedule=schedule,
+        decay_form=decay,
+        proximal_l1=proximal_l1,
+        frozen=freeze,
     ).descend(direction)
 
 
@@ -201,11 +150,14 @@ def sgdw(
     momentum: Scalar = 0.9,
     nesterov: bool = False,
     weight_decay: Rules = 0.0,
-    coupling: str = "schedule",
+    coupling: str | Corrected = "schedule",
     normalize_decay: Scalar | str | None = None,
     lr_multipliers: Rules | None = None,
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
+    decay: str | DecayForm = "decoupled",
+    proximal_l1: Rules | None = None,
+    freeze: Mask | None = None,
     moment_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return SGDW: SGD with momentum and decoupled weight decay. The velocity accumulates steps, not gradients:
@@ -215,8 +167,8 @@ def sgdw(
 
     Args:
       momentum, nesterov, moment_dtype: see `scale_by_momentum`.
-      learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule: see
-        `adamw`.
+      learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule, decay,
+        proximal_l1, freeze: see `adamw`.
 
     Returns, Raises: as `adamw`.
 
@@ -229,11 +181,23 @@ def sgdw(
     >>> print(updates)
     [-0.7]
     """
-    stages = _Stages(
-        learning_rate, weight_decay, coupling, normalize_decay, lr_multipliers, multiplier_scales_decay, schedule
+    stages = Stages(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        coupling=coupling,
+        normalize_decay=normalize_decay,
+        lr_multipliers=lr_multipliers,
+        multiplier_scales_decay=multiplier_scales_decay,
+        schedule=schedule,
+        decay_form=decay,
+        proximal_l1=proximal_l1,
+        frozen=freeze,
     )
     velocity = scale_by_momentum(momentum, nesterov=nesterov, moment_dtype=moment_dtype)
-    step = optax.chain(*stages.rates(), *stages.multiply(), velocity)
     scaled = stages.multiply() if multiplier_scales_decay else [optax.identity()]
-    decay = optax.chain(optax.set_to_zero(), *stages.decay(), *scaled, *stages.after_decay())
-    return stages.run(add_branches(step, decay))
+    return stages.run(
+        *stages.rates(),
+        *stages.multiply(),
+        stages.with_moments(velocity),
+        add_term(*stages.decay(), *scaled, *stages.after_decay()),
+    )

@@ -1,6 +1,6 @@
 """The vocabulary: names for the types that appear in signatures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import chex
@@ -21,6 +21,9 @@ Value: TypeAlias = Scalar | tuple[Scalar, Scalar]
 
 Rules: TypeAlias = Value | Mapping[str, Value] | Callable[[str, chex.Array], Value] | chex.ArrayTree
 """One value per leaf, told as a number, {pattern: value}, (path, leaf) -> value, or a tree of values."""
+
+Mask: TypeAlias = str | Sequence[str] | Mapping[str, bool] | Callable[[str, chex.Array], bool] | chex.ArrayTree
+"""Which leaves: patterns, {pattern: flag}, (path, leaf) -> flag, or a tree of flags."""
 
 Labels: TypeAlias = chex.ArrayTree
 """A tree with the parameters' structure and a label (a string) at each leaf."""

@@ -59,7 +59,7 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "add_decoupled_decay": lambda: aj.add_decoupled_decay(DECAY),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
-    "add_branches": lambda: aj.add_branches(aj.scale_by_adam(), aj.scale_by_momentum()),
+    "add_term": lambda: aj.add_term(aj.add_decoupled_decay(DECAY)),
 }
 
 CATALOGUE = OPTIMIZERS | STAGES

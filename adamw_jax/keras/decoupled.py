@@ -14,8 +14,8 @@ from adamw_jax.keras.adapter import OptaxOptimizer
 from adamw_jax.keras.paths import table
 from adamw_jax.keras.rules import WeightRules
 from adamw_jax.keras.slots import add_variable
-from adamw_jax.presets import COUPLINGS
 from adamw_jax.schedules import WarmRestarts, cosine_warm_restarts
+from adamw_jax.transforms.coupling import COUPLINGS
 
 
 def _hyperparameter(name: str, doc: str) -> property:

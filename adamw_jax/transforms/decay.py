@@ -1,5 +1,6 @@
 """Decoupled weight decay."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -9,18 +10,95 @@ import optax
 from adamw_jax import checks
 from adamw_jax.paths import check_decay, resolve_rules
 from adamw_jax.schedules import normalized_decay
-from adamw_jax.transforms.leaves import map_leaves, wide
+from adamw_jax.transforms.leaves import Kernel, map_leaves, wide
 from adamw_jax.typing import Params, Rules, Scalar, Updates
 
 
-def _add_decay(scalars: Any, u: Any, p: Any, decay: Any) -> tuple[chex.Array, ...]:
-    (norm,) = scalars
+def check_normalize(normalize: Scalar | str | None) -> None:
+    """Check what says over how many updates a decay is normalized."""
+    if isinstance(normalize, str) and normalize != "cycle":
+        raise ValueError(f"`normalize` must be None, a number of updates or 'cycle', got {normalize!r}")
+    if normalize is not None and not isinstance(normalize, str):
+        checks.check_number("normalize", normalize, low=1)
+
+
+def norm_of(normalize: Scalar | str | None, extra_args: dict[str, Any]) -> chex.Array:
+    """Return n = 1, sqrt(1 / T), or sqrt(1 / T_i) with the period that `with_warm_restarts` passes."""
+    if normalize is None:
+        return wide(1.0)
+    if not isinstance(normalize, str):
+        return normalized_decay(1.0, normalize)
+    if extra_args.get("period") is None:
+        raise ValueError("`normalize` must not be 'cycle' outside of with_warm_restarts, got 'cycle'")
+    return normalized_decay(1.0, extra_args["period"])
+
+
+def _no_state(params: Params) -> optax.OptState:
+    del params
+    return optax.EmptyState()
+
+
+def _no_trees(updates: Updates, state: Any, extra_args: dict[str, Any]) -> tuple[chex.ArrayTree, ...]:
+    del updates, state, extra_args
+    return ()
+
+
+def decay_stage(
+    kernel: Kernel,
+    weight_decay: Rules,
+    normalize: Scalar | str | None,
+    *,
+    scalars: tuple[Scalar, ...] = (),
+    init_state: Callable[[Params], optax.OptState] = _no_state,
+    trees: Callable[[Updates, Any, dict[str, Any]], tuple[chex.ArrayTree, ...]] = _no_trees,
+) -> optax.GradientTransformationExtraArgs:
+    """Return a stage that adds a decay of the parameters to the updates.
+
+    Args:
+      kernel: kernel((n, *scalars), u, p, *trees, (l1, l2)) -> (new u,), see `map_leaves`.
+      weight_decay, normalize: see `add_decoupled_decay`.
+      scalars: further numbers for the kernel.
+      init_state: parameters -> the stage's state, which updates do not change.
+      trees: (updates, state, extra arguments) -> further trees like the parameters for the kernel.
+    """
+    check_normalize(normalize)
+
+    def init(params: Params) -> optax.OptState:
+        checks.check_floating("params", params)
+        resolve_rules("weight_decay", weight_decay, params, check_decay, (0.0, 0.0))
+        return init_state(params)
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        decays: Any = resolve_rules(
+            "weight_decay", weight_decay, updates if params is None else params, check_decay, (0.0, 0.0)
+        )
+        if all(checks.equals(l1, 0) and checks.equals(l2, 0) for l1, l2 in decays):
+            return updates, state
+        if params is None:
+            raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
+        numbers = (norm_of(normalize, extra_args), *map(wide, scalars))
+        (updates,) = map_leaves(kernel, numbers, (updates, params, *trees(updates, state, extra_args)), decays)
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def pull(norm: chex.Array, towards_zero: chex.Array, distance: chex.Array, decay: Any) -> chex.Array | float:
+    """Return n (l1 sign(distance) + l2 towards_zero), without the terms known to be zero."""
     l1, l2 = decay
+    total: chex.Array | float = 0.0
     if not checks.equals(l1, 0):
-        u = u + norm * jnp.asarray(l1, u.dtype) * jnp.sign(p)
+        total = norm * jnp.asarray(l1, distance.dtype) * jnp.sign(distance)
     if not checks.equals(l2, 0):
-        u = u + norm * jnp.asarray(l2, u.dtype) * p
-    return (u,)
+        total = total + norm * jnp.asarray(l2, distance.dtype) * towards_zero
+    return total
+
+
+def _decoupled(scalars: Any, u: Any, p: Any, decay: Any) -> tuple[chex.Array, ...]:
+    (norm,) = scalars
+    return (u + pull(norm, p, p, decay),)
 
 
 def add_decoupled_decay(
@@ -54,34 +132,4 @@ def add_decoupled_decay(
     >>> print(updates["bias"], updates["kernel"])
     [0.] [-0.12]
     """
-    if normalize is not None and not (isinstance(normalize, str) and normalize == "cycle"):
-        if isinstance(normalize, str):
-            raise ValueError(f"`normalize` must be None, a number of updates or 'cycle', got {normalize!r}")
-        checks.check_number("normalize", normalize, low=1)
-
-    def init(params: Params) -> optax.EmptyState:
-        checks.check_floating("params", params)
-        resolve_rules("weight_decay", weight_decay, params, check_decay, (0.0, 0.0))
-        return optax.EmptyState()
-
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
-        decays: Any = resolve_rules(
-            "weight_decay", weight_decay, updates if params is None else params, check_decay, (0.0, 0.0)
-        )
-        if all(checks.equals(l1, 0) and checks.equals(l2, 0) for l1, l2 in decays):
-            return updates, state
-        if params is None:
-            raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
-        norm = wide(1.0)
-        if isinstance(normalize, str):
-            if extra_args.get("period") is None:
-                raise ValueError("`normalize` must not be 'cycle' outside of with_warm_restarts, got 'cycle'")
-            norm = normalized_decay(1.0, extra_args["period"])
-        elif normalize is not None:
-            norm = normalized_decay(1.0, normalize)
-        (updates,) = map_leaves(_add_decay, (norm,), (updates, params), decays)
-        return updates, state
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return decay_stage(_decoupled, weight_decay, normalize)

@@ -1,4 +1,4 @@
-"""What all stages share: the one loop over the leaves, the dtype of their arithmetic, and running branches."""
+"""What all stages share: the one loop over the leaves, and the dtype of their arithmetic."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -140,22 +140,3 @@ def in_wide_arithmetic(inner: optax.GradientTransformation) -> optax.GradientTra
         return jax.tree.map(lambda new, u: new.astype(jnp.result_type(u)), new_updates, updates), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def add_branches(*branches: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Run every branch on the same updates and add up what they return: u <- branch_1(u) + branch_2(u) + ..."""
-    wrapped = [optax.with_extra_args_support(branch) for branch in branches]
-
-    def init(params: Params) -> tuple[optax.OptState, ...]:
-        return tuple(branch.init(params) for branch in wrapped)
-
-    def update(
-        updates: Updates, state: tuple[optax.OptState, ...], params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, tuple[optax.OptState, ...]]:
-        results = [
-            branch.update(updates, each, params, **extra_args) for branch, each in zip(wrapped, state, strict=True)
-        ]
-        total = functools.reduce(optax.tree.add, (updates for updates, _ in results))
-        return total, tuple(each for _, each in results)
-
-    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,79 @@
+"""Tables: aligned text for a terminal, HTML for a notebook."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def format_cell(value: Any) -> str:
+    """Return a cell's text: numbers with three significant digits, a dash for what does not apply.
+
+    >>> [format_cell(value) for value in (None, 1234567, 0.00012345, 0.0, (2, 3), (), True, ("a", "b"))]
+    ['-', '1,234,567', '0.000123', '0', '2x3', '', 'yes', 'a; b']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, tuple) and all(isinstance(each, int) for each in value):
+        return "x".join(map(str, value))
+    return "; ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _cells(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    return [[format_cell(row[key]) if key in row else "" for key in columns] for row in rows]
+
+
+def to_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any]) -> str:
+    """Return the table as aligned plain text: the first column to the left, numbers to the right.
+
+    Args:
+      columns: key -> title.
+      rows: key -> value each.
+      totals: key -> value of the last line.
+
+    >>> print(to_text({"path": "path", "size": "size"}, [{"path": "w", "size": 10}], {"path": "total", "size": 10}))
+    path   size
+    -----------
+    w        10
+    -----------
+    total    10
+    """
+    body, last = _cells(columns, rows), _cells(columns, [totals])
+    lines = [list(columns.values()), *body, *last]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    left = [not any(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
+
+    def line_of(cells: list[str]) -> str:
+        parts = zip(cells, widths, left, strict=True)
+        return "  ".join(cell.ljust(width) if is_left else cell.rjust(width) for cell, width, is_left in parts).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([line_of(lines[0]), rule, *map(line_of, body), rule, *map(line_of, last)])
+
+
+def to_html(
+    columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any], marked: str
+) -> str:
+    """Return the table as HTML; rows whose value at the key `marked` is not empty are coloured.
+
+    >>> print(to_html({"path": "path"}, [{"path": "<w>", "flags": ()}], {"path": "total"}, "flags")[-81:])
+    <tr><td>&lt;w&gt;</td></tr></tbody><tfoot><tr><th>total</th></tr></tfoot></table>
+    """
+
+    def line_of(cells: Sequence[str], tag: str = "td", style: str = "") -> str:
+        return f"<tr{style}>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    colour = ' style="background: #fff3cd; color: #000"'
+    body = [
+        line_of(cells, style=colour if row.get(marked) else "")
+        for cells, row in zip(_cells(columns, rows), rows, strict=True)
+    ]
+    return (
+        f"<table><thead>{line_of(list(columns.values()), 'th')}</thead><tbody>{''.join(body)}</tbody>"
+        f"<tfoot>{line_of(_cells(columns, [totals])[0], 'th')}</tfoot></table>"
+    )

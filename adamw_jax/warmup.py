@@ -1,0 +1,86 @@
+"""Factors over training that begin with a warm-up: linear, and warmup-stable-decay."""
+
+from collections.abc import Callable
+
+import chex
+import jax.numpy as jnp
+
+from adamw_jax import checks
+from adamw_jax.typing import Scalar, Schedule
+
+SHAPES: dict[str, Callable[[chex.Array], chex.Array]] = {
+    "linear": lambda x: 1 - x,
+    "cosine": lambda x: (1 + jnp.cos(jnp.pi * x)) / 2,
+    "sqrt": lambda x: 1 - jnp.sqrt(x),
+}
+"""How the factor falls from 1 to 0 while x goes from 0 to 1."""
+
+
+def linear_warmup(warmup: Scalar) -> Schedule:
+    """Return the schedule that grows in equal steps and then stays: eta_k = min((k + 1) / (warmup + 1), 1).
+
+    Args:
+      warmup: number of updates with a factor below 1, an integer >= 0.
+
+    Returns:
+      A callable from the count k of updates made to the factor in (0, 1].
+
+    Raises:
+      ValueError, TypeError: a number of another kind or out of range.
+
+    >>> print(linear_warmup(3)(jnp.arange(5)))
+    [0.25 0.5  0.75 1.   1.  ]
+    """
+    checks.check_count("warmup", warmup, low=0)
+
+    def schedule(count: chex.Numeric) -> chex.Array:
+        dtype = jnp.result_type(float)
+        return jnp.minimum((jnp.asarray(count, dtype) + 1) / (jnp.asarray(warmup, dtype) + 1), 1)
+
+    return schedule
+
+
+def warmup_stable_decay(
+    updates: Scalar, *, warmup: Scalar = 0, decay: Scalar, shape: str = "linear", eta_min: Scalar = 0.0
+) -> Schedule:
+    """Return the schedule that warms up, stays at 1, and decays over the last updates of the run.
+
+        k < warmup                   eta_k = (k + 1) / (warmup + 1)
+        k <= updates - 1 - decay     eta_k = 1
+        else                         eta_k = eta_min + (1 - eta_min) f(x),  x = (k - (updates - 1 - decay)) / decay
+
+    so that the last update, k = updates - 1, uses exactly eta_min, and `decay` updates are below 1.
+
+    Args:
+      updates: length of the run, an integer.
+      warmup, decay: lengths of the two ends, integers >= 0 and >= 1; together less than `updates`.
+      shape: f, "linear": 1 - x; "cosine": (1 + cos(pi x)) / 2; "sqrt": 1 - sqrt(x).
+      eta_min: the last factor, in [0, 1].
+
+    Returns:
+      A callable from the count k of updates made to the factor; past the end it stays at eta_min.
+
+    Raises:
+      ValueError, TypeError: a number of another kind or out of range, an unknown shape.
+
+    Source: Hu et al., "MiniCPM", arXiv 2404.06395, section 4; Hägele et al., arXiv 2405.18392, for the shape "sqrt".
+
+    >>> print(warmup_stable_decay(8, warmup=1, decay=4)(jnp.arange(8)))
+    [0.5  1.   1.   1.   0.75 0.5  0.25 0.  ]
+    """
+    checks.check_count("updates", updates)
+    checks.check_count("warmup", warmup, low=0)
+    checks.check_count("decay", decay)
+    checks.check_number("eta_min", eta_min, low=0, high=1)
+    fall = SHAPES[checks.check_choice("shape", shape, tuple(SHAPES))]
+    if not any(map(checks.is_traced, (updates, warmup, decay))) and float(warmup) + float(decay) >= float(updates):
+        raise ValueError(f"`updates` must be more than `warmup` and `decay` together, got {updates}, {warmup}, {decay}")
+    rise = linear_warmup(warmup)
+
+    def schedule(count: chex.Numeric) -> chex.Array:
+        dtype = jnp.result_type(float)
+        k, length, low = (jnp.asarray(x, dtype) for x in (count, decay, eta_min))
+        x = jnp.clip((k - (jnp.asarray(updates, dtype) - 1 - length)) / length, 0, 1)
+        return jnp.where(x > 0, low + (1 - low) * fall(x), rise(count))
+
+    return schedule

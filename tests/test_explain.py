@@ -1,0 +1,354 @@
+"""explain: totals, rows, flags and text; current: the position from any state."""
+
+import functools
+import json
+import math
+import pathlib
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adamw_jax as aj
+
+GOLDEN = pathlib.Path(__file__).parent / "golden/variants/explain.txt"
+OPTIONS = {
+    "learning_rate": 1e-3,
+    "weight_decay": {"norm": 0.0, "embed": (1e-5, 0.0), "kernel": 2e-4},
+    "lr_multipliers": {"block_0": 0.5, "norm": 0.0},
+    "freeze": "embed",
+    "schedule": aj.cosine_warm_restarts(100),
+}
+
+
+def shape(*axes, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(axes, dtype)
+
+
+def small_model():
+    return {
+        "embed": shape(50, 8),
+        "block_0": {"kernel": shape(8, 8), "bias": shape(8)},
+        "block_1": {"kernel": shape(8, 8, dtype=jnp.bfloat16), "bias": shape(8)},
+        "norm": {"scale": shape(8)},
+    }
+
+
+def test_the_text_of_a_table():
+    assert str(aj.explain(aj.adamw, small_model(), updates_per_epoch=50, **OPTIONS)) + "\n" == GOLDEN.read_text()
+
+
+def test_rows_are_the_numbers_of_the_formulas():
+    table = aj.explain(aj.adamw(**OPTIONS), small_model(), updates_per_epoch=50)
+    rows = {row["path"]: row for row in table.rows}
+    kernel = rows["block_0/kernel"]
+    assert (kernel["rate_rule"], kernel["decay_rule"]) == ("block_0", "kernel")
+    assert (kernel["multiplier"], kernel["rate"], kernel["l2"], kernel["decay"]) == (0.5, 5e-4, 2e-4, 2e-4)
+    # 0.5 = (1 - 2e-4)^h
+    assert (1 - 2e-4) ** kernel["half_life"] == pytest.approx(0.5, rel=1e-12)
+    assert kernel["timescale"] == pytest.approx(100.0, rel=1e-12)
+    assert kernel["state_bytes"] == 2 * 4 * 64
+    assert rows["block_1/kernel"]["state_bytes"] == 2 * 4 * 64, "moments of bfloat16 parameters are float32"
+    assert (rows["embed"]["rate_rule"], rows["embed"]["rate"], rows["embed"]["state_bytes"]) == ("freeze", 0.0, 8)
+    assert rows["block_0/bias"]["decay_rule"] is None
+    assert rows["block_0/bias"]["half_life"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "decay"),
+    [
+        ({"coupling": "learning_rate"}, 0.01 * 0.8 * 0.1),
+        ({"coupling": "schedule"}, 0.8 * 0.1),
+        ({"coupling": "constant"}, 0.1),
+        ({"coupling": "corrected"}, 0.01 * 0.8 * 0.1),
+        ({"coupling": aj.Corrected("w", peak=0.016)}, (0.01 * 0.8) ** 2 / 0.016 * 0.1),
+        ({"normalize_decay": 100}, 0.8 * 0.1 / 10),
+        ({"normalize_decay": "cycle"}, 0.8 * 0.1 / 5),
+        ({"lr_multipliers": 0.5}, 0.8 * 0.1),
+        ({"lr_multipliers": 0.5, "multiplier_scales_decay": True}, 0.8 * 0.05),
+        ({"lr_multipliers": 0.0}, 0.0),
+        ({"schedule": 0.3}, 0.3 * 0.1),
+        ({"schedule": optax.warmup_cosine_decay_schedule(0.0, 0.7, 10, 100)}, 0.7 * 0.1),
+        (
+            {"learning_rate": optax.linear_schedule(0.0, 0.2, 50), "coupling": "learning_rate", "schedule": None},
+            0.2 * 0.1,
+        ),
+    ],
+    ids=[
+        "learning_rate",
+        "schedule",
+        "constant",
+        "corrected",
+        "corrected with a peak",
+        "normalized",
+        "normalized per cycle",
+        "multiplier",
+        "multiplier of the decay",
+        "multiplier 0",
+        "constant schedule",
+        "warm-up and cosine",
+        "learning-rate schedule",
+    ],
+)
+def test_the_decay_at_the_peak_is_what_the_first_updates_do(options, decay):
+    options = {
+        "learning_rate": 0.01,
+        "weight_decay": 0.1,
+        "schedule": aj.cosine_warm_restarts(25, eta_max=0.8),
+        **options,
+    }
+    params = {"w": jnp.ones((2, 2))}
+    table = aj.explain(aj.adamw, params, **options)
+    # float64 on both sides; a schedule's values are float32: 6e-8 relative.
+    assert table.rows[0]["decay"] == pytest.approx(decay, rel=2e-7)
+    tx = aj.adamw(**options)
+    zero = optax.tree.zeros_like(params)
+
+    def step(state, _):
+        updates, state = tx.update(zero, state, params)
+        return state, updates["w"][0, 0]
+
+    _, updates = jax.lax.scan(step, tx.init(params), length=60)
+    np.testing.assert_allclose(-updates.min(), decay, rtol=1e-6)
+
+
+def total(params):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def nnx_transformer():
+    from flax import nnx
+
+    class Block(nnx.Module):
+        def __init__(self, width, rngs):
+            self.norm = nnx.LayerNorm(width, rngs=rngs)
+            self.attention = nnx.MultiHeadAttention(2, width, rngs=rngs, decode=False)
+            self.dense = nnx.Linear(width, width, rngs=rngs)
+
+    class Transformer(nnx.Module):
+        def __init__(self, rngs):
+            self.embed = nnx.Embed(32, 8, rngs=rngs)
+            self.block = Block(8, rngs)
+            self.head = nnx.Linear(8, 32, rngs=rngs)
+
+    return nnx.state(nnx.eval_shape(lambda: Transformer(nnx.Rngs(0))), nnx.Param)
+
+
+def equinox_mlp():
+    import equinox
+
+    model = equinox.nn.MLP(4, 2, 8, 2, key=jax.random.key(0))
+    return equinox.filter(model, equinox.is_inexact_array)
+
+
+def keras_resnet():
+    import keras
+
+    inputs = x = keras.Input((8, 8, 4))
+    for _ in range(2):
+        y = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, padding="same")(x))
+        x = keras.layers.Add()([x, keras.layers.ReLU()(y)])
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    return {variable.path: variable.value for variable in model.trainable_variables}
+
+
+def gpt2():
+    def init():
+        width, layers = 768, 12
+        block = {
+            "ln_1": {"scale": jnp.ones(width), "bias": jnp.ones(width)},
+            "attention": {"qkv": jnp.ones((width, 3 * width)), "qkv_bias": jnp.ones(3 * width)},
+            "projection": {"kernel": jnp.ones((width, width)), "bias": jnp.ones(width)},
+            "ln_2": {"scale": jnp.ones(width), "bias": jnp.ones(width)},
+            "up": {"kernel": jnp.ones((width, 4 * width)), "bias": jnp.ones(4 * width)},
+            "down": {"kernel": jnp.ones((4 * width, width)), "bias": jnp.ones(width)},
+        }
+        ends = {"scale": jnp.ones(width), "bias": jnp.ones(width)}
+        embeddings = {"tokens": jnp.ones((50257, width)), "positions": jnp.ones((1024, width))}
+        return {"embed": embeddings, "blocks": [block] * layers, "ln_f": ends}
+
+    return jax.eval_shape(init)
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "path"),
+    [
+        # embed 32 8; norm 2 8; q, k, v, out 4 (8 8 + 8); dense 8 8 + 8; head 8 32 + 32
+        (nnx_transformer, 256 + 16 + 288 + 72 + 288, "block/attention/query/kernel"),
+        # 4 8 + 8, 8 8 + 8, 8 2 + 2
+        (equinox_mlp, 40 + 72 + 18, "layers/0/weight"),
+        # two convolutions 3 3 4 4 + 4 with scale and offset, and 4 3 + 3
+        (keras_resnet, 2 * (148 + 8) + 15, "conv2d/kernel"),
+        # the published size of GPT-2 small
+        (gpt2, 124_439_808, "blocks/0/attention/qkv"),
+    ],
+    ids=["Flax NNX", "Equinox", "Keras", "GPT-2"],
+)
+def test_totals_of_real_models(make, size, path):
+    params = make()
+    table = aj.explain(aj.adamw(1e-3, weight_decay=lambda path, leaf: 0.1 if leaf.ndim > 1 else 0.0), params)
+    assert path in [row["path"] for row in table.rows]
+    assert table.totals["size"] == size == total(params)
+    # Two float32 moments; the count of the rate, the rate, the count of the moments.
+    assert table.totals["state_bytes"] == 8 * size + 12
+    assert table.totals["scalar_bytes"] == 12
+    assert table.totals["parameters"] == len(jax.tree.leaves(params))
+    assert table.totals["decayed"] == sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+    assert not any(row["flags"] for row in table.rows)
+
+
+def test_state_bytes_are_those_of_the_state():
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones(5, jnp.bfloat16)}
+    for tx in (
+        aj.sgdw(0.1),
+        aj.adamw(0.1, amsgrad=True),
+        aj.nadamw(0.1, schedule=aj.cosine_warm_restarts(3)),
+        aj.adamw(0.1, weight_decay=0.1, decay="anchored"),
+    ):
+        table = aj.explain(tx, params)
+        assert table.totals["state_bytes"] == sum(leaf.nbytes for leaf in jax.tree.leaves(tx.init(params)))
+    bare = aj.explain(aj.adamw(0.1), jnp.ones(3))
+    assert (bare.rows[0]["state_bytes"], bare.totals["scalar_bytes"]) == (24, 12)
+    assert aj.explain(aj.adamw(0.1), {}).totals["size"] == 0
+
+
+def test_flags_show_where_to_look_twice():
+    params = {"bias": shape(4), "kernel": shape(4, 4, dtype=jnp.bfloat16), "old": shape(2, 2), "big": shape(2, 2)}
+    decay = {"bias": 0.1, "kernel": 1e-3, "big": 1.5}
+    rows = aj.explain(aj.adamw, params, learning_rate=0.1, weight_decay=decay, lr_multipliers={"old": 0}).rows
+    flags = {row["path"]: row["flags"] for row in rows}
+    assert flags == {
+        "bias": ("a leaf of 0 or 1 axes is decayed",),
+        "big": ("decay takes away more than the weight",),
+        "kernel": ("decay per update below the resolution of bfloat16",),
+        "old": ("frozen but holds state: see freeze=",),
+    }
+
+
+def test_tied_arrays_are_flagged():
+    tied = jnp.ones((2, 2))
+    rows = aj.explain(aj.adamw(0.1), {"embed": tied, "head": tied, "other": jnp.ones((2, 2))}).rows
+    assert [row["flags"] for row in rows] == [("same array as head",), ("same array as embed",), ()]
+
+
+def test_a_shadowed_pattern_is_named_with_the_one_before_it():
+    params = {"dense": {"kernel": shape(2, 2), "bias": shape(2)}}
+    message = "`weight_decay`: the pattern 'kernel' decides nothing, for 'dense' comes before it"
+    with pytest.warns(UserWarning, match=message):
+        table = aj.explain(aj.adamw, params, learning_rate=0.1, weight_decay={"dense": 0.0, "kernel": 0.1})
+    assert table.warnings == [message]
+    assert f"warning: {message}" in str(table)
+
+
+def test_paths_that_several_parameters_have_are_named():
+    with pytest.warns(UserWarning, match="2 parameters have the path 'a/b'"):
+        aj.explain(aj.adamw(0.1), {"a/b": shape(2, 2), "a": {"b": shape(2, 2)}})
+
+
+def test_html_colours_and_escapes():
+    html = aj.explain(aj.adamw, {"<w>": shape(2), "v": shape(2, 2)}, learning_rate=0.1, weight_decay=0.1)._repr_html_()
+    assert html.count("<tr style=") == 1
+    assert "&lt;w&gt;" in html
+    assert "<w>" not in html
+    assert html.count("<tr") == html.count("</tr>") == 4
+
+
+def test_to_dict_is_json():
+    table = aj.explain(aj.adamw, small_model(), **OPTIONS)
+    read = json.loads(json.dumps(table.to_dict()))
+    assert read == table.to_dict()
+    assert read["rows"][0]["shape"] == [8]
+    assert read["peaks"]["learning_rate"] == 1e-3
+
+
+def test_nothing_is_allocated():
+    huge = {"w": shape(2**20, 2**20)}
+    assert aj.explain(aj.adamw(0.1), huge).totals["state_bytes"] == 2**43 + 12
+
+
+BAD = {
+    "no preset": (lambda: aj.explain(optax.adam(0.1), {}), TypeError, "`tx` must come from a preset"),
+    "arguments twice": (
+        lambda: aj.explain(aj.adamw(0.1), {}, b1=0.9),
+        TypeError,
+        r"`tx` must be a preset, not what it returned, to take arguments, got \['b1'\]",
+    ),
+    "a leaf that is no array": (
+        lambda: aj.explain(aj.adamw(0.1), {"w": {"f": math.sqrt}}),
+        TypeError,
+        "`params` must have arrays or their shapes as leaves, got .*sqrt.* at 'w/f'",
+    ),
+    "integers": (
+        lambda: aj.explain(aj.adamw(0.1), {"w": shape(2, dtype=jnp.int32)}),
+        TypeError,
+        "`params` must have real floating leaves, got int32 at 'w'",
+    ),
+    "a pattern that matches nothing": (
+        lambda: aj.explain(aj.adamw(0.1, weight_decay={"x": 0.1}), {"w": shape(2)}),
+        ValueError,
+        "every pattern of `weight_decay` must match a parameter path, got 'x'",
+    ),
+    "updates": (lambda: aj.explain(aj.adamw(0.1), {}, updates=0), ValueError, "`updates` must be an integer from 1"),
+    "updates per epoch": (
+        lambda: aj.explain(aj.adamw(0.1), {}, updates_per_epoch=0),
+        ValueError,
+        r"`updates_per_epoch` must be a finite number in \(0, inf\), got 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+WRAPPERS = {
+    "bare": lambda tx: tx,
+    "chain": lambda tx: optax.chain(optax.clip(1.0), tx),
+    "masked": lambda tx: optax.masked(tx, {"w": True}),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_current_reads_any_state_under_jit(name):
+    tx = WRAPPERS[name](aj.adamw(0.5, schedule=aj.cosine_warm_restarts(3)))
+    params = {"w": jnp.ones(2)}
+    update = jax.jit(lambda state: tx.update(params, state, params)[1])
+    state = tx.init(params)
+    for count in range(5):
+        now = jax.jit(aj.current)(state)
+        assert [int(x) for x in (now.count, now.t_cur, now.period, now.cycle)] == [count, count % 3, 3, count // 3]
+        assert float(now.learning_rate) == 0.5
+        # 1, 1/2, 0 by a float32 cosine
+        assert float(now.eta) == pytest.approx(1 - (count % 3) / 2, abs=1e-7)
+        state = update(state)
+
+
+def test_current_without_a_schedule_or_without_a_rate():
+    params = jnp.ones(2)
+    now = aj.current(aj.sgdw(lambda count: 0.1 * 0.5**count, coupling="learning_rate").init(params))
+    assert now.eta is now.t_cur is now.period is now.cycle is None
+    assert float(now.learning_rate) == pytest.approx(0.1)
+    assert aj.current(aj.scale_by_warm_restarts(0.5).init(params)).learning_rate is None
+    runs = jax.vmap(lambda rate: aj.current(aj.adamw(rate).init(params)).learning_rate)(jnp.array([0.5, 0.25]))
+    assert runs.tolist() == [0.5, 0.25]
+
+
+def test_current_wants_one_owner_of_each_kind():
+    params = jnp.ones(2)
+    with pytest.raises(ValueError, match="`state` must contain a LearningRateState or a WarmRestartsState"):
+        aj.current(optax.adam(0.1).init(params))
+    with pytest.raises(ValueError, match="`state` must contain one LearningRateState, got several"):
+        aj.current(optax.chain(aj.adamw(0.1), aj.adamw(0.1)).init(params))
+
+
+def test_explain_does_not_warn_of_good_rules():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert functools.partial(aj.explain, aj.adamw, small_model(), **OPTIONS)().warnings == []

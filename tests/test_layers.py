@@ -1,0 +1,271 @@
+"""Rates by layer, freezing, warm-up, and the conventions of decays."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import optax
+import pytest
+import torch
+
+import adamw_jax as aj
+
+PARAMS = {
+    "embed": jnp.ones((4, 3)),
+    "block_0": {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)},
+    "block_1": {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)},
+    "head": jnp.ones((3, 2)),
+}
+
+
+def test_rates_fall_by_depth():
+    tree = aj.layerwise_multipliers(PARAMS, 0.75, depth=r"block_(\d+)", first="embed")
+    assert tree == {
+        "embed": 0.75**3,
+        "block_0": {"kernel": 0.75**2, "bias": 0.75**2},
+        "block_1": {"kernel": 0.75, "bias": 0.75},
+        "head": 1.0,
+    }
+    without_first = aj.layerwise_multipliers(PARAMS, 0.5, depth=r"block_(\d+)")
+    assert without_first["embed"] == 1.0
+    tx = aj.sgdw(0.1, momentum=0.0, lr_multipliers=tree)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    # One float32 product of two numbers.
+    jax.tree.map(lambda u, r: np.testing.assert_allclose(u, -0.1 * r, rtol=3e-7), updates, tree)
+
+
+def test_a_rate_by_depth_may_be_traced():
+    @jax.jit
+    def multipliers(rate):
+        return aj.layerwise_multipliers(PARAMS, rate, depth=r"block_(\d+)")["block_0"]["bias"]
+
+    assert float(multipliers(0.5)) == 0.25
+
+
+def test_groups_are_apart_by_a_ratio():
+    rules = aj.group_multipliers(["embed", "block_0", "block_1"], ratio=2.6)
+    assert rules == {"embed": 2.6**-2, "block_0": 2.6**-1, "block_1": 1.0}
+    tx = aj.scale_by_multipliers(rules)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS))
+    np.testing.assert_allclose(updates["embed"], 2.6**-2, rtol=1e-7)
+    np.testing.assert_array_equal(updates["head"], 1.0)
+
+
+def mlp(width, fan_in_axis):
+    shapes = {"input": (5, width), "hidden": (width, width), "output": (width, 2)}
+    kernels = {name: shape if fan_in_axis == -2 else shape[::-1] for name, shape in shapes.items()}
+    return {
+        name: {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32), "bias": jax.ShapeDtypeStruct((1,), jnp.float32)}
+        for name, shape in kernels.items()
+    }
+
+
+@pytest.mark.parametrize("fan_in_axis", [-2, 1])
+def test_multipliers_by_width_follow_the_fan_in(fan_in_axis):
+    tree = aj.width_multipliers(mlp(64, fan_in_axis), mlp(16, fan_in_axis), fan_in_axis=fan_in_axis)
+    assert {name: layer["kernel"] for name, layer in tree.items()} == {"input": 1.0, "hidden": 0.25, "output": 0.25}
+    assert {layer["bias"] for layer in tree.values()} == {1.0}
+
+
+def test_a_width_multiplier_keeps_the_size_of_what_a_step_changes():
+    changes = []
+    for width in (16, 256):
+        kernel = {"hidden": jnp.zeros((width, width))}
+        tx = aj.adamw(
+            0.1, lr_multipliers=aj.width_multipliers(kernel, {"hidden": jnp.zeros((16, 16))}) if width > 16 else None
+        )
+        updates, _ = tx.update({"hidden": jnp.ones((width, width))}, tx.init(kernel), kernel)
+        changes.append(float((jnp.ones(width) @ updates["hidden"])[0]))
+    # Sums of up to 256 float32 numbers.
+    assert changes[0] == pytest.approx(changes[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("preset", [aj.adamw, aj.nadamw, aj.sgdw])
+def test_frozen_leaves_have_no_moments_and_do_not_move(preset):
+    tx = preset(0.1, weight_decay=0.1, proximal_l1=0.1, freeze=["embed", "block_0"])
+    free = preset(0.1, weight_decay=0.1, proximal_l1=0.1)
+    state = tx.init(PARAMS)
+    assert jax.tree.structure(jax.tree.leaves(state)) == jax.tree.structure(jax.tree.leaves(free.init(PARAMS)))
+    (moments, *_) = [node for _, node in optax.tree.get_all_with_path(state, "trace" if preset is aj.sgdw else "mu")]
+    assert jax.tree.structure(moments) == jax.tree.structure(PARAMS)
+    assert moments["embed"].shape == moments["block_0"]["kernel"].shape == ()
+    assert moments["head"].shape == (3, 2)
+    grads = jax.tree.map(jnp.ones_like, PARAMS) | {"embed": jnp.full((4, 3), jnp.nan)}
+    updates, state = jax.jit(tx.update)(grads, state, PARAMS)
+    expected, _ = jax.jit(free.update)(grads, free.init(PARAMS), PARAMS)
+    for leaf in jax.tree.leaves({name: updates[name] for name in ("embed", "block_0")}):
+        assert (leaf == 0).all()
+    np.testing.assert_array_equal(updates["head"], expected["head"])
+    np.testing.assert_array_equal(updates["block_1"]["bias"], expected["block_1"]["bias"])
+
+
+def test_thawing_keeps_what_fits():
+    frozen, free = aj.adamw(0.1, freeze="block_0"), aj.adamw(0.1, freeze=lambda path, leaf: False)
+    _, state = frozen.update(PARAMS, frozen.init(PARAMS), PARAMS)
+    thawed = jax.tree.map(lambda new, old: old if old.shape == new.shape else new, free.init(PARAMS), state)
+    mu = optax.tree.get(thawed, "mu")
+    np.testing.assert_array_equal(mu["block_0"]["kernel"], jnp.zeros((3, 3)))
+    # 1 - b1 in float32
+    np.testing.assert_allclose(mu["head"], 0.1, rtol=1e-6)
+    assert int(aj.current(thawed).count) == 1
+    free.update(PARAMS, thawed, PARAMS)
+
+
+def test_freezing_saves_the_bytes_that_explain_counts():
+    table = aj.explain(aj.adamw(0.1, freeze="embed"), PARAMS)
+    rows = {row["path"]: row["state_bytes"] for row in table.rows}
+    assert (rows["embed"], rows["head"]) == (8, 48)
+    assert table.totals["frozen"] == 12
+
+
+def test_warm_up_and_stable_and_decay():
+    ramp = aj.linear_warmup(4)
+    np.testing.assert_allclose(ramp(jnp.arange(6)), [0.2, 0.4, 0.6, 0.8, 1.0, 1.0], rtol=1e-6)
+    assert float(aj.linear_warmup(0)(0)) == 1.0
+    halves = {"linear": 0.5, "cosine": 0.5, "sqrt": 1 - np.sqrt(0.5)}
+    for shape, half in halves.items():
+        factors = aj.warmup_stable_decay(20, warmup=3, decay=8, shape=shape, eta_min=0.1)(jnp.arange(25))
+        np.testing.assert_allclose(factors[:3], [0.25, 0.5, 0.75], rtol=1e-6)
+        np.testing.assert_array_equal(factors[3:12], 1.0)
+        np.testing.assert_allclose(factors[15], 0.1 + 0.9 * half, rtol=1e-6)
+        np.testing.assert_allclose(factors[19:], 0.1, rtol=1e-6)
+        assert (jnp.diff(factors[11:20]) < 0).all()
+
+
+def test_a_preset_takes_the_schedule_and_a_traced_length():
+    def last(decay):
+        tx = aj.sgdw(1.0, momentum=0.0, schedule=aj.warmup_stable_decay(8, warmup=1, decay=decay))
+        step = functools.partial(tx.update, jnp.ones(()))
+        return jax.lax.scan(lambda state, _: step(state)[::-1], tx.init(jnp.ones(())), length=8)[1]
+
+    np.testing.assert_allclose(
+        jax.jit(last)(4), -np.array([0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]), rtol=1e-6, atol=1e-7
+    )
+
+
+def train(tx, gradients):
+    params = jnp.asarray(START)
+    state = tx.init(params)
+    for g in gradients:
+        updates, state = tx.update(jnp.asarray(g), state, params)
+        params = optax.apply_updates(params, updates)
+    return np.asarray(params)
+
+
+RNG = np.random.default_rng(1)
+START = RNG.normal(size=6).astype(np.float32)
+GRADIENTS = RNG.normal(size=(10, 6)).astype(np.float32)
+RATE = 0.05
+PEER_DECAY = 0.4
+
+
+def train_torch():
+    p = torch.nn.Parameter(torch.tensor(START))
+    optimizer = torch.optim.AdamW([p], lr=RATE, weight_decay=PEER_DECAY)
+    for g in GRADIENTS:
+        p.grad = torch.tensor(g)
+        optimizer.step()
+    return p.detach().numpy()
+
+
+def train_keras():
+    variable = keras.Variable(START)
+    optimizer = keras.optimizers.AdamW(RATE, weight_decay=PEER_DECAY, epsilon=1e-8)
+    optimizer.build([variable])
+    for g in GRADIENTS:
+        optimizer.apply([jnp.asarray(g)])
+    return np.asarray(variable.value)
+
+
+PEERS = {
+    "torch": train_torch,
+    "keras": train_keras,
+    "optax": lambda: train(optax.adamw(RATE, weight_decay=PEER_DECAY), GRADIENTS),
+}
+OURS = {
+    "torch": lambda decay: aj.adamw(RATE, weight_decay=decay, coupling="learning_rate"),
+    "paper": lambda decay: aj.adamw(RATE, weight_decay=decay),
+    "normalized": lambda decay: aj.adamw(RATE, weight_decay=decay, normalize_decay=len(GRADIENTS)),
+    "timescale": lambda decay: aj.adamw(RATE, weight_decay=1 / (decay * 5), coupling="constant"),
+}
+
+
+@pytest.mark.parametrize("to", OURS)
+@pytest.mark.parametrize("peer", PEERS)
+def test_both_sides_of_a_conversion_train_alike(peer, to):
+    decay = aj.convert_decay(PEER_DECAY, peer, to, learning_rate=RATE, updates=len(GRADIENTS), updates_per_epoch=5)
+    # Ten float32 updates; Keras adds epsilon to the root of the raw moment, which moves the first updates by 1e-7.
+    np.testing.assert_allclose(train(OURS[to](decay), GRADIENTS), PEERS[peer](), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("from_", ["torch", "optax", "keras", "paper", "normalized", "timescale"])
+@pytest.mark.parametrize("to", ["torch", "optax", "keras", "paper", "normalized", "timescale"])
+def test_a_conversion_and_back_is_nothing(from_, to):
+    options = {"learning_rate": 0.01, "updates": 1000, "updates_per_epoch": 50}
+    there = aj.convert_decay(0.3, from_, to, **options)
+    # A handful of float64 operations.
+    assert aj.convert_decay(there, to, from_, **options) == pytest.approx(0.3, rel=1e-14)
+
+
+def test_conversions_in_numbers():
+    assert aj.convert_decay(0.1, "torch", "paper", learning_rate=1e-3) == pytest.approx(1e-4, rel=1e-15)
+    assert aj.convert_decay(0.05, "normalized", "paper", updates=100) == pytest.approx(0.005, rel=1e-15)
+    assert aj.convert_decay(0.0, "paper", "timescale") == float("inf")
+    assert float(jax.jit(lambda d: aj.convert_decay(d, "paper", "timescale"))(0.25)) == 4.0
+
+
+BAD = {
+    "from": (lambda: aj.convert_decay(0.1, "tf", "torch"), r"`from_` must be one of 'torch', .*, got 'tf'"),
+    "to": (lambda: aj.convert_decay(0.1, "torch", "tf"), r"`to` must be one of 'torch', .*, got 'tf'"),
+    "value": (lambda: aj.convert_decay(-1, "torch", "paper"), r"`value` must be a finite number in \[0, inf\), got -1"),
+    "timescale": (lambda: aj.convert_decay(0, "timescale", "paper"), r"`value` must be .* in \(0, inf\), got 0"),
+    "rate": (
+        lambda: aj.convert_decay(0.1, "torch", "paper"),
+        "`learning_rate` must be given to convert a decay of convention 'torch', got None",
+    ),
+    "updates": (lambda: aj.convert_decay(0.1, "paper", "normalized"), "`updates` must be given .* 'normalized'"),
+    "depth without a group": (
+        lambda: aj.layerwise_multipliers(PARAMS, depth=r"block_\d"),
+        r"`depth` must have a group that reads the number, .*, got 'block_\\\\d'",
+    ),
+    "depth": (lambda: aj.layerwise_multipliers(PARAMS, depth=r"layer_(\d)"), "every pattern of `depth` must match"),
+    "first": (
+        lambda: aj.layerwise_multipliers(PARAMS, depth=r"block_(\d)", first="stem"),
+        "every pattern of `first` must match a parameter path, got 'stem'",
+    ),
+    "rate by depth": (lambda: aj.layerwise_multipliers(PARAMS, 0.0), r"`rate` must be .* in \(0, inf\), got 0"),
+    "ratio": (lambda: aj.group_multipliers(["a"], ratio=-1), r"`ratio` must be .* in \(0, inf\), got -1"),
+    "base": (
+        lambda: aj.width_multipliers(PARAMS, {"embed": jnp.ones((4, 3))}),
+        "`base_params` must have the structure of `params`",
+    ),
+    "base axes": (
+        lambda: aj.width_multipliers({"w": jnp.ones((2, 2))}, {"w": jnp.ones(2)}),
+        "`base_params` must have leaves with as many axes as `params`, 2 at 'w', got 1",
+    ),
+    "empty leaves": (
+        lambda: aj.width_multipliers({"w": jnp.ones((0, 2))}, {"w": jnp.ones((2, 2))}),
+        r"`params` must not have empty leaves, got \(0, 2\) and \(2, 2\) at 'w'",
+    ),
+    "axis": (lambda: aj.width_multipliers(PARAMS, PARAMS, fan_in_axis=3), "`fan_in_axis` must be one of .*, got '3'"),
+    "warm-up": (lambda: aj.linear_warmup(-1), "`warmup` must be an integer from 0 to 2147483647, got -1"),
+    "ends": (
+        lambda: aj.warmup_stable_decay(10, warmup=5, decay=5),
+        "`updates` must be more than `warmup` and `decay` together, got 10, 5, 5",
+    ),
+    "shape": (lambda: aj.warmup_stable_decay(10, decay=5, shape="square"), "`shape` must be one of 'linear', .*"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_groups_must_be_patterns():
+    with pytest.raises(TypeError, match="`groups` must be a sequence of patterns, got 'embed'"):
+        aj.group_multipliers("embed")
