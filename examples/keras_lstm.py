@@ -1,6 +1,6 @@
 """keras-adamw's README example on Keras 3, and pictures of the factor eta_t and the rate lr_t over its 72 iterations.
 
-    KERAS_BACKEND=jax python examples/keras_lstm.py [folder for the pictures, default examples/out]
+KERAS_BACKEND=jax python examples/keras_lstm.py [folder for the pictures, default examples/out]
 """
 
 import os
