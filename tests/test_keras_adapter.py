@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,10 @@ TRANSFORMATIONS = {
 }
 
 
+# Less optimization: compiling is most of this file's time.
+FAST = {"xla_backend_optimization_level": 0}
+
+
 def gradients_like(parameters, step):
     rng = np.random.RandomState(step)
     return [rng.randn(*p.shape).astype(np.float32) for p in parameters]
@@ -63,9 +68,9 @@ def test_equals_a_pure_optax_loop(name):
     optimizer.build(variables)
     ours, held = [v.value for v in variables], [v.value for v in optimizer.variables]
     # Donated, as Keras's trainer does: a state that shared a buffer with a parameter would fail.
-    step = jax.jit(optimizer.stateless_apply, donate_argnums=0)
+    step = jax.jit(optimizer.stateless_apply, donate_argnums=0, compiler_options=FAST)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=FAST)
     def pure(gradients, state, parameters):
         updates, state = tx.update(gradients, state, parameters)
         return optax.apply_updates(parameters, updates), state

@@ -93,11 +93,15 @@ def test_equals_keras_adamw_step_by_step(name):
         assert abs(float(optimizer.eta_t) - recorded["eta_after"][step - 1]) <= 5e-7
 
 
+# Op by op is slow: past the first restart (24) and the steps without gradient (20 to 22) for one run of each kind.
+LONG = {f"pub-ka-{name}" for name in ("tfkeras-adamw-02", "tfkeras-adamw-07", "keras-nadamw-02", "tfkeras-sgdw-03")}
+
+
 @pytest.mark.parametrize("name", sorted(set(TRACES) - OTHER_NADAM))
 def test_apply_without_jit_is_the_same(name):
-    # 26 updates: the first restart (24) and the steps without gradient (20 to 22) are among them.
     trace, recorded = TRACES[name], load(TRACES[name])
-    for step, (_, _, values) in enumerate(run(trace, by_apply, steps=26, **overrides_of(trace)), start=1):
+    runs = run(trace, by_apply, steps=26 if name in LONG else 4, **overrides_of(trace))
+    for step, (_, _, values) in enumerate(runs, start=1):
         assert within(trace, recorded, step, values), f"{name} after update {step}"
 
 

@@ -53,8 +53,8 @@ class AdamW(DecoupledOptimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float | None = None,
-        amsgrad: bool = False,
         *,
+        amsgrad: bool = False,
         name: str = "AdamW",
         **options: Any,
     ) -> None:
@@ -99,8 +99,8 @@ class NadamW(DecoupledOptimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float | None = None,
-        schedule_decay: float = 0.004,
         *,
+        schedule_decay: float = 0.004,
         name: str = "NadamW",
         **options: Any,
     ) -> None:
