@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax.transforms.leaves import Kernel, arithmetic_dtype, map_leaves, zeros_like_params
-from adamw_jax.transforms.rounding import HIGH, leaf_numbers, noise, round_bits
+from adamw_jax.transforms.rounding import HIGH, LOW, leaf_numbers, noise, round_bits, round_to_bfloat16
 from adamw_jax.typing import Params, Updates
 
 MomentDtype: TypeAlias = str | np.dtype[Any] | None
 """What `checks.check_moment_dtype` returns: "packed", a floating dtype, or None for the arithmetic's."""
-
-_LOW = np.uint32(0xFFFF)
 
 
 class PackedMomentsState(NamedTuple):
@@ -38,7 +36,7 @@ def pack(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
       mu, nu: float32 arrays.
       bits: uint32 noise of the same shape: its upper half rounds mu, its lower half nu.
     """
-    return round_bits(mu, bits >> np.uint32(16)) | (round_bits(nu, bits & _LOW) >> np.uint32(16))
+    return round_bits(mu, bits >> np.uint32(16)) | (round_bits(nu, bits & LOW) >> np.uint32(16))
 
 
 def unpack(words: chex.Array) -> tuple[chex.Array, chex.Array]:
@@ -70,8 +68,8 @@ def _load(stored: Sequence[chex.Array], dtype: Any) -> list[chex.Array]:
 def _store(moments: Sequence[chex.Array], packed: bool, bits: chex.Array) -> list[chex.Array]:
     narrow = [moment.astype(jnp.float32) for moment in moments]
     words = [pack(narrow[0], narrow[1], bits)] if packed and len(narrow) > 1 else []
-    single = [round_bits(x, (bits >> np.uint32(16)) if i == 0 else (bits & _LOW)) for i, x in enumerate(narrow)]
-    return words + [jax.lax.bitcast_convert_type(each, jnp.float32) for each in single[2 * len(words) :]]
+    halves = (bits >> np.uint32(16), bits & LOW)
+    return words + [round_to_bfloat16(x, halves[i % 2]) for i, x in enumerate(narrow) if i >= 2 * len(words)]
 
 
 @functools.cache

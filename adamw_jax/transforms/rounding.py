@@ -13,7 +13,11 @@ from adamw_jax.typing import Params, Scalar, Updates
 HIGH = np.uint32(0xFFFF0000)
 """The half of a float32's bits that is a bfloat16."""
 
-_QUIET_NAN = np.uint32(0x7FC00000)
+LOW = np.uint32(0x0000FFFF)
+"""The other half."""
+
+_QUIET = np.uint32(0x00400000)
+"""The bit that keeps a NaN a NaN when its lower half is cut off."""
 
 
 def mix(x: chex.Array) -> chex.Array:
@@ -58,13 +62,13 @@ def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
       uint32 words whose lower half is zero.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    return jnp.where(jnp.isnan(x), _QUIET_NAN, bits + noise16) & HIGH
+    return jnp.where(jnp.isnan(x), bits | _QUIET, bits + noise16) & HIGH
 
 
-def round_to_bfloat16(x: chex.Array, count: chex.Array, leaf: chex.Array) -> chex.Array:
-    """Return `x` stochastically rounded to bfloat16 (see `round_bits`, `noise`)."""
-    words = round_bits(x.astype(jnp.float32), noise(x.shape, count, leaf) >> np.uint32(16))
-    return jax.lax.bitcast_convert_type(words, jnp.float32).astype(jnp.bfloat16)
+def round_to_bfloat16(x: chex.Array, noise16: chex.Array) -> chex.Array:
+    """Return float32 numbers stochastically rounded to bfloat16, as `round_bits` does."""
+    upper = (round_bits(x, noise16) >> np.uint32(16)).astype(jnp.uint16)
+    return jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
 
 
 def leaf_numbers(tree: chex.ArrayTree) -> chex.ArrayTree:
@@ -76,7 +80,7 @@ def leaf_numbers(tree: chex.ArrayTree) -> chex.ArrayTree:
 def _apply(p: Any, u: Any, leaf: Any, count: Any) -> Any:
     if p.dtype != jnp.bfloat16:
         return p + u.astype(p.dtype)
-    return round_to_bfloat16(p.astype(jnp.float32) + u.astype(jnp.float32), count, leaf)
+    return round_to_bfloat16(p.astype(jnp.float32) + u.astype(jnp.float32), noise(p.shape, count, leaf) & LOW)
 
 
 _apply_jit = jax.jit(_apply)

@@ -1,0 +1,302 @@
+"""Packed and bfloat16 moments: bits, statistics, agreement with a NumPy twin, and what training makes of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adamw_jax as aj
+from adamw_jax.transforms.packed import pack
+from adamw_jax.transforms.rounding import LOW, mix, noise, round_bits, round_to_bfloat16
+
+NARROW = ["packed", "bfloat16"]
+DIRECTIONS = {
+    "adam": aj.scale_by_adam,
+    "amsgrad": aj.scale_by_amsgrad,
+    "amsgrad of nu_hat": lambda **kw: aj.scale_by_amsgrad(max_of="nu_hat", **kw),
+    "nadam": aj.scale_by_nadam,
+    "momentum": aj.scale_by_momentum,
+    "nesterov": lambda **kw: aj.scale_by_momentum(nesterov=True, **kw),
+}
+
+
+def mix_twin(x):
+    x = np.asarray(x, np.uint64)
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return (x ^ (x >> 16)).astype(np.uint32)
+
+
+def noise_twin(shape, count, leaf):
+    key = mix_twin((int(mix_twin(count)) + leaf) & 0xFFFFFFFF)
+    return mix_twin(np.arange(int(np.prod(shape)), dtype=np.uint32).reshape(shape) ^ key)
+
+
+def pack_twin(mu, nu, bits):
+    high = np.asarray(mu, np.float32).view(np.uint32).astype(np.uint64) + (bits >> 16)
+    low = np.asarray(nu, np.float32).view(np.uint32).astype(np.uint64) + (bits & 0xFFFF)
+    return ((high & 0xFFFF0000) | (low >> 16)).astype(np.uint32)
+
+
+def unpack_twin(words):
+    return (words & 0xFFFF0000).view(np.float32), (words << np.uint32(16)).view(np.float32)
+
+
+def floats(bits):
+    return jax.lax.bitcast_convert_type(jnp.asarray(bits, jnp.uint32), jnp.float32)
+
+
+def as_bits(x):
+    return np.asarray(x, np.float32).view(np.uint32)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4), (1, 1)], ids=str)
+def test_noise_is_the_twins_bit_for_bit(shape):
+    for count, leaf in [(1, 0), (2, 0), (2, 5), (2**31 - 1, 2000)]:
+        got = noise(shape, jnp.int32(count), np.uint32(leaf))
+        np.testing.assert_array_equal(got, noise_twin(shape, count, leaf))
+
+
+def test_all_bfloat16_pairs_survive_packing_whatever_the_noise():
+    halves = np.arange(2**16, dtype=np.uint32) << 16
+    finite = halves[np.isfinite(halves.view(np.float32))]
+    mu, nu = floats(finite), floats(finite[::-1])
+    for bits in (0, 0xFFFFFFFF, 0x1234ABCD):
+        back = aj.unpack(pack(mu, nu, jnp.full(mu.shape, bits, jnp.uint32)))
+        np.testing.assert_array_equal(as_bits(back[0]), finite)
+        np.testing.assert_array_equal(as_bits(back[1]), finite[::-1])
+
+
+def test_random_pairs_pack_as_the_twin_does_bit_for_bit():
+    rng = np.random.default_rng(0)
+    mu = rng.standard_normal(4096).astype(np.float32)
+    nu = np.square(rng.standard_normal(4096)).astype(np.float32) * np.float32(1e-8)
+    bits = noise_twin((4096,), 3, 1)
+    np.testing.assert_array_equal(pack(mu, nu, jnp.asarray(bits)), pack_twin(mu, nu, bits))
+
+
+@pytest.mark.parametrize("bits", [0, 0xFFFF])
+def test_what_is_not_finite_stays_what_it_is(bits):
+    # Quiet and signalling NaNs of both signs, with the payloads that a carry or a truncation would turn into numbers.
+    nans = floats([0x7FC00000, 0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFF800001])
+    assert np.isnan(floats(round_bits(nans, jnp.full(nans.shape, bits, jnp.uint32)))).all()
+    infinities = floats([0x7F800000, 0xFF800000])
+    np.testing.assert_array_equal(floats(round_bits(infinities, jnp.full((2,), bits, jnp.uint32))), infinities)
+
+
+@pytest.mark.parametrize("moment_dtype", NARROW)
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_leaves_no_finite_first_moment(name, moment_dtype, bad):
+    tx = DIRECTIONS[name](moment_dtype=moment_dtype)
+    params = jnp.zeros(4)
+    state = tx.init(params)
+    for gradient in (bad, 1.0):
+        updates, state = tx.update(jnp.array([gradient, 1.0, 1.0, gradient]), state)
+    assert not np.isfinite(updates[jnp.array([0, 3])]).any()
+    assert np.isfinite(updates[1:3]).all()
+    first = aj.read_moments(state)[0] if hasattr(state, "nu") or hasattr(state, "moments") else state.trace
+    assert not np.isfinite(first.astype(jnp.float32)[jnp.array([0, 3])]).any()
+
+
+def test_subnormal_numbers_round_like_the_others():
+    x = floats([0x00000001, 0x00008000, 0x007FFFFF, 0x80000001])
+    np.testing.assert_array_equal(as_bits(floats(round_bits(x, jnp.zeros(4, jnp.uint32)))), as_bits(x) & 0xFFFF0000)
+    np.testing.assert_array_equal(round_bits(x, jnp.full(4, 0xFFFF, jnp.uint32)) >> 16, [1, 1, 0x80, 0x8001])
+
+
+@pytest.mark.parametrize("x", [1.0, 1.003, 1.00001, -3.1415927, 1e-30, 0.0])
+def test_rounding_is_unbiased_over_elements_and_over_steps(x):
+    for words in (
+        noise((65536,), jnp.int32(7), np.uint32(3)),
+        jax.vmap(lambda count: noise((), count, np.uint32(3)))(jnp.arange(65536)),
+    ):
+        rounded = round_to_bfloat16(jnp.full(65536, x, jnp.float32), words & LOW).astype(jnp.float32)
+        spacing = 2.0 ** (np.floor(np.log2(abs(x))) - 7) if x else 0.0
+        # The standard error of the mean of 65536 draws from two neighbours is at most spacing / 2 / 256; five of them.
+        assert abs(np.asarray(rounded, np.float64).mean() - np.float32(x)) <= 5 * spacing / 512
+
+
+def test_noise_is_uncorrelated_across_elements_steps_leaves_and_halves():
+    def uniform(count, leaf):
+        words = np.asarray(noise((256, 256), jnp.int32(count), np.uint32(leaf)))
+        return (words >> 16) / 65536 - 0.5, (words & 0xFFFF) / 65536 - 0.5
+
+    high, low = uniform(1, 0)
+    pairs = [(high, low)]
+    pairs += [(half, np.roll(half, shift, axis)) for half in (high, low) for axis in (0, 1) for shift in (1, 2, 8)]
+    pairs += [(high, uniform(count, leaf)[0]) for count, leaf in ((2, 0), (3, 0), (1, 1), (2, 1), (257, 0))]
+    for a, b in pairs:
+        # 65536 independent pairs have a sample correlation of standard deviation 1 / 256; five of them.
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / 256
+
+
+def test_every_bit_of_the_hash_depends_on_every_bit_of_its_input():
+    words = jnp.asarray(np.random.default_rng(0).integers(0, 2**32, 4096), jnp.uint32)
+    flips = np.array(
+        [
+            [jnp.mean(((mix(words) ^ mix(words ^ np.uint32(1 << i))) >> o) & 1) for o in range(32)]
+            for i in (0, 7, 16, 31)
+        ]
+    )
+    # A fair coin thrown 4096 times strays from 1/2 by 0.0078 (one standard deviation); six of them.
+    assert np.abs(flips - 0.5).max() < 6 * 0.0079
+
+
+@pytest.mark.parametrize("moment_dtype", NARROW)
+def test_moments_of_constant_and_of_vanished_gradients_are_unbiased(moment_dtype):
+    tx = aj.scale_by_adam(b1=0.9, b2=0.99, moment_dtype=moment_dtype)
+
+    def run(state, gradient, steps):
+        def body(state, _):
+            return tx.update(jnp.full(4096, gradient, jnp.float32), state)[1], None
+
+        return jax.lax.scan(body, state, None, steps)[0]
+
+    state = run(tx.init(jnp.zeros(4096)), 0.3, 200)
+    mu, nu = aj.read_moments(state)
+    # 4096 moments, each off by at most some 2%: the standard error of their mean is below 4e-4; five of them.
+    np.testing.assert_allclose(np.mean(mu), 0.3 * (1 - 0.9**200), rtol=2e-3)
+    np.testing.assert_allclose(np.mean(nu), 0.09 * (1 - 0.99**200), rtol=2e-3)
+    mu, nu = aj.read_moments(run(state, 0.0, 100))
+    # Gradients of zero let the moments decay; rounded to nearest, 0.99 nu would stop where it loses less than 2^-9.
+    np.testing.assert_allclose(np.mean(nu), 0.09 * (1 - 0.99**200) * 0.99**100, rtol=5e-3)
+    assert np.std(nu) < 0.1 * np.mean(nu)
+
+
+def test_packed_adam_is_the_twin_bit_for_bit():
+    # Powers of two as rates and gradients of few bits: float32 calculates the moments exactly, in whatever order.
+    tx = aj.scale_by_adam(b1=0.5, b2=0.75, moment_dtype="packed")
+    rng = np.random.default_rng(1)
+    params = {"a": jnp.zeros((3, 5)), "b": [jnp.zeros(()), jnp.zeros(7)]}
+    state = tx.init(params)
+    words = [np.zeros(p.shape, np.uint32) for p in jax.tree.leaves(params)]
+    for count in range(1, 7):
+        grads = [np.asarray(rng.integers(-15, 16, w.shape), np.float32) for w in words]
+        updates, state = jax.jit(tx.update)(jax.tree.unflatten(jax.tree.structure(params), grads), state)
+        for leaf, (g, word) in enumerate(zip(grads, words, strict=True)):
+            mu, nu = unpack_twin(word)
+            mu, nu = 0.5 * mu + 0.5 * g, 0.75 * nu + 0.25 * g * g
+            words[leaf] = pack_twin(mu, nu, noise_twin(g.shape, count, leaf))
+        for got, expected in zip(jax.tree.leaves(state.moments), words, strict=True):
+            np.testing.assert_array_equal(got, expected)
+    for u, word in zip(jax.tree.leaves(updates), words, strict=True):
+        mu, nu = (moment.astype(np.float64) for moment in unpack_twin(word))
+        direction = mu / (1 - 0.5**6) / (np.sqrt(nu / (1 - 0.75**6)) + 1e-8)
+        # A handful of float32 operations, half an ulp each.
+        np.testing.assert_allclose(u, direction, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_both_narrow_forms_round_with_the_same_noise(name):
+    states = []
+    for moment_dtype in NARROW:
+        tx = DIRECTIONS[name](moment_dtype=moment_dtype)
+        state = tx.init(jnp.zeros(64))
+        for k in range(3):
+            updates, state = tx.update(jnp.sin(jnp.arange(64.0) + k), state)
+        states.append(updates)
+    # One rounding of the moments that a contracted multiplication tips over is 2^-8; none at all in most elements.
+    np.testing.assert_allclose(*states, rtol=2**-6, atol=1e-6)
+    assert np.mean(np.isclose(*states, rtol=1e-5)) > 0.9
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize("moment_dtype", NARROW)
+def test_directions_stay_close_to_float32(name, moment_dtype):
+    narrow, wide = DIRECTIONS[name](moment_dtype=moment_dtype), DIRECTIONS[name]()
+    states = narrow.init(jnp.zeros(512)), wide.init(jnp.zeros(512))
+    for k in range(5):
+        g = 2 + jnp.sin(jnp.arange(512.0) * (k + 1))
+        (a, state_a), (b, state_b) = narrow.update(g, states[0]), wide.update(g, states[1])
+        states = state_a, state_b
+    # Five roundings of at most 2^-7 each, in the numerator and under a root.
+    np.testing.assert_allclose(a, b, rtol=8 * 2**-7)
+    assert (np.asarray(a) != np.asarray(b)).any()
+
+
+def test_states_hold_what_the_documentation_says():
+    params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3, jnp.bfloat16)}
+
+    def dtypes(tx):
+        state = tx.init(params)
+        shapes = {p.shape for p in jax.tree.leaves(params)} | {()}
+        assert {leaf.shape for leaf in jax.tree.leaves(state)} == shapes
+        return type(state), [leaf.dtype.name for leaf in jax.tree.leaves(state)]
+
+    assert dtypes(aj.scale_by_adam(moment_dtype="packed")) == (aj.PackedMomentsState, ["int32"] + 2 * ["uint32"])
+    assert dtypes(aj.scale_by_adam(moment_dtype=jnp.bfloat16)) == (optax.ScaleByAdamState, ["int32"] + 4 * ["bfloat16"])
+    kind, names = dtypes(aj.scale_by_amsgrad(moment_dtype="packed"))
+    assert (kind, names) == (aj.PackedAmsgradState, ["int32", *2 * ["uint32"], *2 * ["bfloat16"]])
+    assert dtypes(aj.scale_by_nadam(moment_dtype="packed"))[1] == ["int32", "float32", "uint32", "uint32"]
+    assert dtypes(aj.scale_by_momentum(moment_dtype="packed")) == (aj.NarrowTraceState, ["int32"] + 2 * ["bfloat16"])
+
+
+def test_moments_are_read_from_any_state():
+    params = {"w": jnp.ones(3)}
+    for moment_dtype in (None, "bfloat16", "packed"):
+        tx = optax.chain(optax.clip(1.0), aj.nadamw(0.1, b1=0.5, b2=0.75, moment_dtype=moment_dtype))
+        _, state = tx.update(params, tx.init(params), params)
+        mu, nu = aj.read_moments(state)
+        np.testing.assert_array_equal(mu["w"], [0.5] * 3)
+        np.testing.assert_array_equal(nu["w"], [0.25] * 3)
+        assert mu["w"].dtype == nu["w"].dtype == jnp.float32
+    with pytest.raises(ValueError, match="`state` must contain one pair of moments, got 0"):
+        aj.read_moments(aj.sgdw(0.1).init(params))
+    with pytest.raises(ValueError, match="got 2"):
+        aj.read_moments(optax.chain(aj.adamw(0.1), aj.scale_by_adam(moment_dtype="packed")).init(params))
+
+
+@pytest.mark.parametrize("preset", [aj.adamw, aj.nadamw, aj.sgdw])
+def test_other_dtypes_are_refused(preset):
+    for bad in ("float16", "int8", "Packed", "float8_e5m2", 4):
+        with pytest.raises((ValueError, TypeError), match="`moment_dtype` must be"):
+            preset(0.1, moment_dtype=bad)
+
+
+def test_float64_gradients_and_a_traced_rate_and_vmap_reach_packed_moments():
+    def final(rate):
+        tx = aj.adamw(rate, moment_dtype="packed")
+        params = jnp.array([1.0, -2.0])
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(params, state, params)
+            params = params + updates
+        return params
+
+    rates = jnp.array([0.0, 0.1, 0.2])
+    together = jax.jit(jax.vmap(final))(rates)
+    # Equal noise in every member, so only contraction of multiplications may differ; it tips at most a few roundings.
+    np.testing.assert_allclose(together, jnp.stack([final(rate) for rate in rates]), rtol=2**-7)
+    np.testing.assert_array_equal(together[0], [1.0, -2.0])
+    with jax.enable_x64(True):
+        tx = aj.scale_by_adam(moment_dtype="packed")
+        updates, state = tx.update(jnp.ones(2, jnp.float64), tx.init(jnp.zeros(2, jnp.float64)))
+        assert updates.dtype == jnp.float64
+        assert state.moments.dtype == jnp.uint32
+
+
+def test_packed_training_ends_where_float32_does():
+    features = jax.random.normal(jax.random.key(0), (256, 16))
+    target = jnp.sin(features @ jax.random.normal(jax.random.key(1), (16, 4)))
+
+    def loss(params):
+        return jnp.mean(jnp.square(jnp.tanh(features @ params["a"]) @ params["b"] - target))
+
+    def final(moment_dtype, seed):
+        keys = jax.random.split(jax.random.key(seed), 2)
+        params = {"a": jax.random.normal(keys[0], (16, 32)) / 4, "b": jax.random.normal(keys[1], (32, 4)) / 6}
+        tx = aj.adamw(3e-3, schedule=aj.cosine_warm_restarts(300), moment_dtype=moment_dtype)
+
+        def body(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return loss(jax.lax.scan(body, (params, tx.init(params)), None, 300)[0][0])
+
+    losses = {kind: np.array(jax.vmap(lambda s, k=kind: final(k, s))(jnp.arange(6))) for kind in (None, *NARROW)}
+    for kind in NARROW:
+        # Within one standard deviation over the seeds, the yardstick of the quality benchmark.
+        assert abs(losses[kind].mean() - losses[None].mean()) < losses[None].std(ddof=1)
