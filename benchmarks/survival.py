@@ -77,8 +77,7 @@ def work(options: argparse.Namespace) -> None:
             run = checkpoints.restore(manager, done, checkpoints.shapes(run))
         for index in range(done, options.steps):
             run = step(run, index)
-            if index == done:
-                print(f"ready {done}", flush=True)
+            print(f"done {index + 1}", flush=True)
             checkpoints.save(manager, index + 1, run)
             time.sleep(PAUSE)
     values = multihost_utils.process_allgather(run, tiled=True) if options.processes > 1 else jax.device_get(run)
@@ -102,13 +101,13 @@ def start(directory: pathlib.Path, processes: int = 1, steps: int = STEPS) -> li
     ]
 
 
-def wait_ready(worker: subprocess.Popen[str]) -> int:
-    """Return the step at which the worker took up the run, once its first update is compiled and done."""
+def wait_for(worker: subprocess.Popen[str], step: int) -> None:
+    """Return once the worker has done so many steps."""
     assert worker.stdout is not None
     for line in worker.stdout:
-        if line.startswith("ready "):
-            return int(line.split()[1])
-    raise RuntimeError(f"the worker ended with {worker.wait()} before it began: {worker.stderr.read()[-2000:]}")
+        if line.startswith("done ") and int(line.split()[1]) >= step:
+            return
+    raise RuntimeError(f"the worker ended with {worker.wait()} before step {step}: {worker.stderr.read()[-2000:]}")
 
 
 def finish(workers: list[subprocess.Popen[str]]) -> str:
@@ -130,24 +129,25 @@ def kills(count: int, seed: int = 0, steps: int = STEPS) -> dict[str, object]:
     """Kill a run `count` times, let it end, and compare it with a run that was left alone."""
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        (worker,) = start(pathlib.Path(folder) / "alone", steps=steps)
-        wait_ready(worker)
-        began = time.monotonic()
-        expected = finish([worker])
-        alone_s = time.monotonic() - began
+        expected = finish(start(pathlib.Path(folder) / "alone", steps=steps))
         directory, log = pathlib.Path(folder) / "killed", []
         for number in range(count):
+            saved, _ = complete_steps(directory)
+            resumed = saved[-1] if saved else 0
             (worker,) = start(directory, steps=steps)
             if number % 5 == 4:  # every fifth one dies while it starts
-                resumed, delay = None, moments.uniform(0.0, 3.0)
+                target, delay = None, moments.uniform(0.0, 2.0)
             else:
-                resumed, delay = wait_ready(worker), moments.uniform(0.0, 2 * alone_s / count)
+                target = resumed + 1 + int(moments.uniform(0.0, 1.8) * (steps - resumed) / (count - number + 1))
+                delay = moments.uniform(0.0, PAUSE + 0.03)  # somewhere in the step, the save or the pause after it
+                wait_for(worker, target)
             time.sleep(delay)
             worker.send_signal(signal.SIGKILL)
             worker.communicate()
             saved, interrupted = complete_steps(directory)
-            log.append({"resumed_at": resumed, "delay_s": round(delay, 3), "exit": worker.returncode})
-            log[-1] |= {"last_complete": saved[-1] if saved else 0, "interrupted_saves": interrupted}
+            log.append({"resumed_at": resumed, "after_step": target, "delay_s": round(delay, 3)})
+            log[-1] |= {"exit": worker.returncode, "last_complete": saved[-1] if saved else 0}
+            log[-1]["interrupted_saves"] = interrupted
         found = finish(start(directory, steps=steps))
     return {"count": count, "steps": steps, "save_every": EVERY, "identical": found == expected, "digest": found} | {
         "kills": log
@@ -161,7 +161,7 @@ def pair(victim: int, seed: int = 0, steps: int = STEPS) -> dict[str, object]:
         directory = pathlib.Path(folder) / "killed"
         workers = start(directory, 2, steps)
         for worker in workers:
-            wait_ready(worker)
+            wait_for(worker, 1)
         while not complete_steps(directory)[0]:
             time.sleep(0.05)
         time.sleep(random.Random(seed).uniform(0.0, 0.5))

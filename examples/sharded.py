@@ -22,6 +22,8 @@ import adamw_jax
 
 VOCABULARY, WIDTH, HEADS, LAYERS, LENGTH, BATCH, STEPS = 64, 64, 4, 2, 32, 16, 30
 
+STATE_MODES = {"data parallel": "replicated", "zero1": "zero1", "fsdp": "like_params"}
+
 OPTIMIZER = adamw_jax.adamw(
     3e-3,
     weight_decay={"kernel": 1e-2},
@@ -81,7 +83,7 @@ def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
     params = init_params()
     placement = adamw_jax.fsdp_shardings(params, mesh=mesh) if mode == "fsdp" else jax.tree.map(lambda _: whole, params)
     params = jax.device_put(params, placement)
-    state_mode = {"data parallel": "replicated", "zero1": "zero1", "fsdp": "like_params"}[mode]
+    state_mode = STATE_MODES[mode]
     state_placement = adamw_jax.state_shardings(OPTIMIZER, params, mesh=mesh, mode=state_mode)
     state = adamw_jax.init_sharded(OPTIMIZER, params, mesh=mesh, mode=state_mode)
 
@@ -102,8 +104,8 @@ def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
     return losses, line
 
 
-def compare() -> None:
-    """Train on all devices in each way, and where one process has them all on one device first."""
+def compare(modes: list[str]) -> None:
+    """Train on one device, and then on all devices in each way."""
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,))
     speaks = jax.process_index() == 0
@@ -113,7 +115,7 @@ def compare() -> None:
     first = jax.sharding.Mesh(jax.local_devices()[:1], ("data",), axis_types=(AxisType.Auto,))
     expected, line = train(first, "data parallel")
     lines = [line.replace("data parallel", "one device   ")]
-    for mode in ("data parallel", "zero1", "fsdp"):
+    for mode in modes:
         losses, line = train(mesh, mode)
         lines.append(line)
         gap = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
@@ -124,12 +126,13 @@ def compare() -> None:
         print("\n".join(lines))
 
 
-def launch(processes: int) -> None:
+def launch(processes: int, modes: list[str]) -> None:
     """Start this program once per process, and end with an error if one of them does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, __file__, "--processes", str(processes), "--address", address, "--index"]
+    command = [sys.executable, __file__, "--processes", str(processes), "--modes", *modes]
+    command += ["--address", address, "--index"]
     children = [subprocess.Popen([*command, str(index)]) for index in range(processes)]
     if codes := [code for code in (child.wait() for child in children) if code]:
         raise SystemExit(f"a process ended with exit code {codes[0]}")
@@ -138,17 +141,18 @@ def launch(processes: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--modes", nargs="+", choices=STATE_MODES, default=list(STATE_MODES))
     parser.add_argument("--address", help="where the processes meet; set by the program itself")
     parser.add_argument("--index", type=int, help="which of the processes this one is; set by the program itself")
     options = parser.parse_args()
     if options.processes > 1 and options.index is None:
-        launch(options.processes)
+        launch(options.processes, options.modes)
         return
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8 if options.processes == 1 else 2)
     if options.processes > 1:
         jax.distributed.initialize(options.address, options.processes, options.index)
-    compare()
+    compare(options.modes)
 
 
 if __name__ == "__main__":

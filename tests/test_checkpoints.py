@@ -1,5 +1,6 @@
 """Checkpoints: the whole state, onto other meshes, under other multipliers, from optax; damage is an error."""
 
+import functools
 import gc
 import shutil
 
@@ -30,14 +31,19 @@ def gradients(count):
     return jax.tree.map(lambda p: np.sin(np.asarray(p) * (count + 2)), params())
 
 
-def train(tx, run, steps):
+@functools.cache
+def compiled_step(tx):
     @jax.jit
     def step(run, gradients):
         updates, state = tx.update(gradients, run["state"], run["params"])
         return {"params": optax.apply_updates(run["params"], updates), "state": state}
 
+    return step
+
+
+def train(tx, run, steps):
     for count in steps:
-        run = step(run, gradients(count))
+        run = compiled_step(tx)(run, gradients(count))
     return run
 
 
