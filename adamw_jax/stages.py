@@ -32,7 +32,11 @@ class Preset(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stages:
-    """The common options of the presets, documented at `adamw`, and the stages that they stand for."""
+    """The common options of the presets, documented at `adamw`, and the stages that they stand for.
+
+    Where there is nothing to multiply, to shrink or to freeze, the stage is there all the same: then the state has one
+    structure with and without it, and so has a checkpoint.
+    """
 
     learning_rate: ScalarOrSchedule
     weight_decay: Rules
@@ -107,9 +111,6 @@ class Stages:
         """Return the factors that the decay gets."""
         return self.rates()[self._factors_before_decay() :]
 
-    # Where there is nothing to multiply or to freeze a stage is there all the same: then the state has one structure
-    # with and without multipliers, and so has a checkpoint of it.
-
     def multiply(self) -> list[Stage]:
         """Return the multipliers r."""
         return [optax.identity() if self.lr_multipliers is None else scale_by_multipliers(self.lr_multipliers)]
@@ -128,7 +129,7 @@ class Stages:
     def shrink(self) -> list[Stage]:
         """Return the soft threshold."""
         if self.proximal_l1 is None:
-            return []
+            return [optax.identity()]
         return [
             soft_threshold(
                 self.proximal_l1,
@@ -143,10 +144,10 @@ class Stages:
 
     def freeze(self) -> list[Stage]:
         """Return what keeps frozen leaves still."""
-        stages: list[Stage] = [
-            optax.identity() if self.lr_multipliers is None else freeze_where_zero(self.lr_multipliers)
+        return [
+            optax.identity() if self.lr_multipliers is None else freeze_where_zero(self.lr_multipliers),
+            optax.identity() if self.frozen is None else freeze_where(self.frozen),
         ]
-        return stages if self.frozen is None else [*stages, freeze_where(self.frozen)]
 
     def run(self, *stages: Stage) -> Preset:
         """Give the stages their rate and their schedule, and turn what they climb into what descends."""

@@ -43,6 +43,9 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
         multiplier_scales_decay=True,
         schedule=RESTARTS,
     ),
+    "adamw corrected cautious proximal": lambda: aj.adamw(
+        0.01, weight_decay=0.1, coupling="corrected", decay="cautious", proximal_l1=0.01, schedule=RESTARTS
+    ),
     "sgdw plain schedule": lambda: aj.sgdw(0.01, weight_decay=0.1, schedule=optax.linear_schedule(1.0, 0.0, 10)),
 }
 
@@ -57,6 +60,8 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "scale_by_multipliers": lambda: aj.scale_by_multipliers(MULTIPLIERS),
     "freeze_where_zero": lambda: aj.freeze_where_zero({"head": 0}),
     "add_decoupled_decay": lambda: aj.add_decoupled_decay(DECAY),
+    "add_anchored_decay": lambda: aj.add_anchored_decay(DECAY),
+    "soft_threshold": lambda: aj.soft_threshold(0.01, coupling="constant"),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
     "add_term": lambda: aj.add_term(aj.add_decoupled_decay(DECAY)),

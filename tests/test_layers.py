@@ -101,6 +101,18 @@ def test_frozen_leaves_have_no_moments_and_do_not_move(preset):
     np.testing.assert_array_equal(updates["block_1"]["bias"], expected["block_1"]["bias"])
 
 
+@pytest.mark.parametrize("preset", [aj.adamw, aj.sgdw])
+def test_the_state_has_one_structure_with_and_without_layer_options(preset):
+    plain = jax.tree.structure(preset(0.1, weight_decay=0.1).init(PARAMS))
+    for options in (
+        {"freeze": "embed"},
+        {"proximal_l1": 0.1},
+        {"lr_multipliers": {"embed": 0.5}, "multiplier_scales_decay": preset is aj.sgdw},
+        {"decay": "cautious"},
+    ):
+        assert jax.tree.structure(preset(0.1, weight_decay=0.1, **options).init(PARAMS)) == plain, options
+
+
 def test_thawing_keeps_what_fits():
     frozen, free = aj.adamw(0.1, freeze="block_0"), aj.adamw(0.1, freeze=lambda path, leaf: False)
     _, state = frozen.update(PARAMS, frozen.init(PARAMS), PARAMS)

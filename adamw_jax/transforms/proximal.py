@@ -85,6 +85,9 @@ def soft_threshold(
     def update(
         updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.EmptyState]:
+        values = values_for(updates if params is None else params)
+        if all(checks.equals(threshold, 0) for threshold, _, _ in values):
+            return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to shrink them, got None")
         factor = norm_of(normalize, extra_args)
@@ -95,7 +98,7 @@ def soft_threshold(
                 raise ValueError("the extra argument `alpha` must be given: put the stage inside with_learning_rate")
             factor = factor * wide(extra_args["alpha"])
         corrected = factor * correction_to_peak(peak, extra_args) if isinstance(coupling, Corrected) else factor
-        (updates,) = map_leaves(_shrink, (factor, corrected), (updates, params), values_for(params))
+        (updates,) = map_leaves(_shrink, (factor, corrected), (updates, params), values)
         return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)
