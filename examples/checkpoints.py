@@ -11,6 +11,9 @@ import jax
 import optax
 import orbax.checkpoint as ocp
 
+import adamw_jax
+from adamw_jax.transforms.packed import pack
+
 
 def open_manager(directory: str | pathlib.Path, *, every: int = 1, keep: int = 2) -> ocp.CheckpointManager:
     """Return Orbax's manager of a directory: a checkpoint counts only once all of it is on disk."""
@@ -76,3 +79,30 @@ def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax
 
     state = jax.tree.map(lambda node: adam if is_adam(node) else node, state, is_leaf=is_adam)
     return optax.tree.set(state, count=adam.count)
+
+
+def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptState:
+    """Return a state with its moments stored as those of `like` are: packed or wide.
+
+    Packing rounds each moment to the nearest bfloat16, once; unpacking is exact.
+
+    Args:
+      state: a state with one pair of moments, restored with the shapes of the optimizer that wrote it.
+      like: a fresh state of the same optimizer with another `moment_dtype`.
+    """
+
+    def has_moments(node: Any) -> bool:
+        return bool({"moments", "mu"} & set(getattr(node, "_fields", ())))
+
+    def nearest(mu: jax.Array, nu: jax.Array) -> jax.Array:
+        return pack(mu, nu, jax.numpy.full(mu.shape, 0x80008000, "uint32"))  # half a unit, for mu and for nu
+
+    mu, nu = adamw_jax.read_moments(state)
+    (old,), (new,) = (
+        [node for node in jax.tree.leaves(tree, is_leaf=has_moments) if has_moments(node)] for tree in (state, like)
+    )
+    if "moments" in new._fields:
+        new = new._replace(count=old.count, moments=jax.tree.map(nearest, mu, nu))
+    else:
+        new = new._replace(count=old.count, mu=mu, nu=nu)
+    return jax.tree.map(lambda node: new if has_moments(node) else node, state, is_leaf=has_moments)

@@ -145,6 +145,37 @@ def test_an_optax_adamw_run_goes_on_as_ours(manager):
     assert {int(count) for _, count in optax.tree.get_all_with_path(went_on["state"], "count")} == {8}
 
 
+def test_a_float32_run_goes_on_packed_and_back(manager):
+    options = {"weight_decay": 0.1, "schedule": RESTARTS}
+    wide, packed = aj.adamw(0.01, **options), aj.adamw(0.01, moment_dtype="packed", **options)
+    run = train(wide, start(wide), range(4))
+    save(manager, run, 0)
+    restored = checkpoints.restore(manager, 0, checkpoints.shapes(start(wide)))
+    state = checkpoints.convert_moments(restored["state"], packed.init(params()))
+    assert jax.tree.structure(state) == jax.tree.structure(packed.init(params()))
+    for before, after in zip(aj.read_moments(run["state"]), aj.read_moments(state), strict=True):
+        nearest = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), before)
+        # To nearest, a tie upwards and not to even: half a unit in the last of bfloat16's 8 bits.
+        chex.assert_trees_all_close(after, before, rtol=2.0**-8, atol=0)
+        same = jax.tree.map(lambda a, b: np.mean(np.asarray(a) == np.asarray(b)), after, nearest)
+        assert min(jax.tree.leaves(same)) > 0.99
+    went_on = train(packed, {"params": restored["params"], "state": state}, range(4, 7))
+    save(manager, went_on, 1)
+    restored = checkpoints.restore(manager, 1, checkpoints.shapes(start(packed)))
+    back = checkpoints.convert_moments(restored["state"], wide.init(params()))
+    assert jax.tree.structure(back) == jax.tree.structure(wide.init(params()))
+    chex.assert_trees_all_equal(aj.read_moments(back), aj.read_moments(went_on["state"]))
+    assert int(optax.tree.get(back, "t_cur")) == int(optax.tree.get(went_on["state"], "t_cur"))
+    assert {int(count) for _, count in optax.tree.get_all_with_path(back, "count")} == {7}
+    train(wide, {"params": restored["params"], "state": back}, range(7, 8))
+
+
+def test_packed_words_are_not_restored_as_numbers(manager):
+    save(manager, start(aj.adamw(0.01, moment_dtype="packed")))
+    with pytest.raises(ValueError, match=r"must hold the leaves .*'state.*moments.*': wanted nothing, saved .*uint32"):
+        checkpoints.restore(manager, 0, checkpoints.shapes(start(aj.adamw(0.01))))
+
+
 # Damaged and foreign checkpoints.
 
 

@@ -249,6 +249,18 @@ def test_wrapped_optimizers_keep_their_placement_and_gather_no_moment(name, mode
     assert_same_run((parameters, state), train_alone(name))
 
 
+@pytest.mark.parametrize(("mode", "axis_type"), [("zero1", "auto"), ("zero1", "explicit"), ("like_params", "auto")])
+def test_packed_moments_are_those_of_one_device_bit_for_bit(mode, axis_type, monkeypatch):
+    # Dyadic gradients and decays of few bits: no product or sum of the moments needs more than float32's 24 bits, so
+    # fused or not, split or not, the numbers to be rounded are the same. What is left is the rounding's noise.
+    dyadic = adamw_jax.adamw(0.01, b1=0.5, b2=0.75, moment_dtype="packed")
+    monkeypatch.setitem(EVERYTHING, "packed dyadic", dyadic)
+    monkeypatch.setitem(globals(), "gradients", lambda _: jax.tree.map(lambda p: np.round(8 * p) / 8, params()))
+    _, state, _ = train("packed dyadic", mode, axis_type, steps=3)
+    _, alone = train_alone("packed dyadic", steps=3)
+    chex.assert_trees_all_equal(optax.tree.get(state, "moments"), optax.tree.get(alone, "moments"))
+
+
 @pytest.mark.parametrize("axis_type", AXIS_TYPES)
 def test_split_parameters_need_no_out_shardings_to_compile_once(axis_type):
     tx, mesh = ALONE["adamw all options"], make_mesh(axis_type)
