@@ -105,25 +105,22 @@ def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
 
 
 def compare(modes: list[str]) -> None:
-    """Train on one device, and then on all devices in each way."""
+    """Train on all devices in each way; the first process trains on one device, too, and compares."""
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,))
-    speaks = jax.process_index() == 0
-    if speaks:
-        print(f"{jax.process_count()} process(es), {len(devices)} devices")
-        print(f"{'':<14}{'devices':>8}{'params, B/dev':>16}{'state, B/dev':>16}{'first loss':>12}{'last loss':>12}")
-    first = jax.sharding.Mesh(jax.local_devices()[:1], ("data",), axis_types=(AxisType.Auto,))
-    expected, line = train(first, "data parallel")
-    lines = [line.replace("data parallel", "one device   ")]
-    for mode in modes:
-        losses, line = train(mesh, mode)
-        lines.append(line)
+    runs = {mode: train(mesh, mode) for mode in modes}
+    if jax.process_index() > 0:
+        return
+    print(f"{jax.process_count()} process(es), {len(devices)} devices")
+    print(f"{'':<14}{'devices':>8}{'params, B/dev':>16}{'state, B/dev':>16}{'first loss':>12}{'last loss':>12}")
+    alone = Mesh(devices[:1], ("data",), axis_types=(AxisType.Auto,))
+    expected, line = train(alone, "data parallel")
+    print(line.replace("data parallel", "one device   "))
+    for mode, (losses, line) in runs.items():
         gap = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
-        if gap > 1e-4:  # float32 sums over devices in another order, amplified by 20 steps of training
+        print(f"{line}   within {gap:.0e} of one device")
+        if gap > 1e-4:  # float32 sums over devices in another order, amplified by the steps of training
             raise SystemExit(f"{mode}: a loss differs from one device's by a factor of 1 + {gap:.1e}")
-        lines[-1] += f"   within {gap:.0e} of one device"
-    if speaks:
-        print("\n".join(lines))
 
 
 def launch(processes: int, modes: list[str]) -> None:

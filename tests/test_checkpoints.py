@@ -74,14 +74,28 @@ def save(manager, run, step=0):
     manager.wait_until_finished()
 
 
+def filled(run):
+    """A run of the same types with other numbers in every leaf, each its own."""
+    leaves, treedef = jax.tree.flatten(run)
+    rng = np.random.default_rng(1)
+    return treedef.unflatten([jnp.asarray(rng.uniform(0, 100, leaf.shape), leaf.dtype) for leaf in leaves])
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_leaf_comes_back_bit_for_bit(manager, name):
+    run = filled(start(OPTIMIZERS[name]()))
+    save(manager, run)
+    restored = checkpoints.restore(manager, 0, checkpoints.shapes(run))
+    chex.assert_trees_all_equal_shapes_and_dtypes(restored, run)
+    chex.assert_trees_all_equal(restored, run)
+
+
+@pytest.mark.parametrize("name", ["adamw all options", "adamw packed", "nadamw", "sgdw all options"])
 def test_a_restored_run_goes_on_bit_for_bit(manager, name):
     tx = OPTIMIZERS[name]()
     run = train(tx, start(tx), range(4))
     save(manager, run, 4)
     restored = checkpoints.restore(manager, 4, checkpoints.shapes(jax.eval_shape(lambda: start(tx))))
-    chex.assert_trees_all_equal(restored, run)
-    assert jax.tree.structure(restored) == jax.tree.structure(run)
     chex.assert_trees_all_equal(train(tx, restored, range(4, 7)), train(tx, run, range(4, 7)))
 
 
@@ -126,11 +140,11 @@ def test_a_run_moves_to_smaller_meshes(manager):
 def test_multipliers_and_decays_may_change_between_save_and_restore(manager, make, options):
     before = make(0.01, weight_decay={"kernel": 0.1}, lr_multipliers={"embed": 0.5}, schedule=RESTARTS)
     after = make(0.02, schedule=RESTARTS, **options)
-    run = train(before, start(before), range(4))
+    run = filled(start(before))
     save(manager, run)
     restored = checkpoints.restore(manager, 0, checkpoints.shapes(start(after)))
+    assert jax.tree.structure(restored["state"]) == jax.tree.structure(after.init(params()))
     chex.assert_trees_all_equal(restored, run)
-    train(after, restored, range(4, 5))
 
 
 def test_an_optax_adamw_run_goes_on_as_ours(manager):
@@ -188,7 +202,7 @@ def test_an_interrupted_save_is_no_checkpoint(manager, tmp_path):
 
 
 FOREIGN = {
-    "another optimizer": (lambda: aj.sgdw(0.01), params, "trace"),
+    "another optimizer": (lambda: aj.sgdw(0.01), params, "state/inner_state"),
     "another shape": (lambda: aj.adamw(0.01), lambda: params() | {"embed": jnp.ones((8, 8))}, "embed"),
     "another name": (lambda: aj.adamw(0.01), lambda: {"other": jnp.ones((8, 8))}, "dense"),
     "another dtype": (lambda: aj.adamw(0.01), lambda: jax.tree.map(jnp.float16, params()), "float16"),
