@@ -22,13 +22,13 @@ from adamw_jax.stages import Preset, Stages
 from adamw_jax.transforms.decay_forms import decay_form
 
 
-def _flags(row: dict[str, Any], frozen: bool, aliases: list[str]) -> tuple[str, ...]:
+def _flags(row: dict[str, Any], aliases: list[str]) -> tuple[str, ...]:
     finfo: Any = jnp.finfo
     decays = row["l1"] > 0 or row["l2"] > 0 or row["proximal_l1"] > 0
     still = row["multiplier"] == 0
     found = {
-        "a leaf of 0 or 1 axes is decayed": decays and len(row["shape"]) < 2 and not (frozen or still),
-        "frozen but holds state: see freeze=": still and not frozen and row["state_bytes"] > 0,
+        "a leaf of 0 or 1 axes is decayed": decays and len(row["shape"]) < 2 and not still,
+        "frozen but holds state: see freeze=": still and not row["frozen"] and row["state_bytes"] > 0,
         "decay takes away more than the weight": row["decay"] > 1,
         f"decay per update below the resolution of {row['dtype']}": 0
         < row["decay"]
@@ -78,6 +78,7 @@ def _rows(
             "shape": tuple(leaf.shape),
             "dtype": str(jnp.dtype(leaf.dtype)),
             "size": math.prod(leaf.shape),
+            "frozen": frozen[i],
             "rate_rule": "freeze" if frozen[i] else rate_rules[i],
             "multiplier": r,
             "rate": peaks.rate * r,
@@ -159,7 +160,7 @@ def explain(
     peaks = peaks_of(stages, updates)
     rows = _rows(stages, peaks, shapes, state_bytes, updates_per_epoch)
     for row, aliases in zip(rows, _aliases(params), strict=True):
-        row["flags"] = _flags(row, row["rate_rule"] == "freeze", aliases)
+        row["flags"] = _flags(row, aliases)
     texts = _warnings(stages, shapes)
     for text in texts:
         warnings.warn(text, stacklevel=2)

@@ -20,7 +20,7 @@ from adamw_jax.typing import Mask, Rules, Scalar, ScalarOrSchedule
 Stage: TypeAlias = optax.GradientTransformation
 
 
-class Preset(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
+class Preset(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
     """A transformation that remembers the options it was made from, for `explain`.
 
     Attributes:

@@ -125,6 +125,7 @@ def against(cells, others):
         "median_relative_difference_of_loss": float(np.median(apart)),
         "cells_within_1e-4": int((apart < 1e-4).sum()),
         "cells_within_1e-2": int((apart < 1e-2).sum()),
+        "learning_rates_of_the_others": sorted({GRID["learning_rate"][row] for row in np.nonzero(apart >= 1e-4)[0]}),
         "largest_difference_of_test_accuracy": float(np.abs(cells["accuracy"] - others["accuracy"]).max()),
         "cells_with_the_same_test_accuracy": int((cells["accuracy"] == others["accuracy"]).sum()),
     }
