@@ -104,15 +104,11 @@ class WarmRestarts:
         if not self.autorestart:
             return Position(moved, period, cycle)
         ends = moved >= period
-        return Position(
-            jnp.where(ends, 0, moved),
-            jnp.where(ends, self._lengthen(period), period),
-            jnp.where(ends, cycle + 1, cycle),
-        )
+        if not checks.equals(self.t_mult, 1):
+            period = jnp.where(ends, self._lengthen(period), period)
+        return Position(jnp.where(ends, 0, moved), period, jnp.where(ends, cycle + 1, cycle))
 
     def _lengthen(self, period: chex.Array) -> chex.Array:
-        if checks.equals(self.t_mult, 1):
-            return period
         # In float64, as Python's round(period * t_mult): a float32 product misses ties and large periods.
         with jax.enable_x64(True):
             length = jnp.round(period.astype(jnp.float64) * jnp.asarray(self.t_mult, jnp.float64))
@@ -122,15 +118,21 @@ class WarmRestarts:
         """Return the factor at a position, in the default float width."""
         t_cur, period, cycle = position
         dtype = jnp.result_type(float)
-        eta_min, eta_max, decay = (jnp.asarray(x, dtype) for x in (self.eta_min, self.eta_max, self.eta_max_decay))
-        peak = jnp.maximum(eta_max * decay ** cycle.astype(dtype), eta_min)
+        eta_min, peak, decay = (jnp.asarray(x, dtype) for x in (self.eta_min, self.eta_max, self.eta_max_decay))
+        if not checks.equals(self.eta_max_decay, 1):
+            peak = jnp.maximum(peak * decay ** cycle.astype(dtype), eta_min)
+        since = jnp.maximum(t_cur, 0)
         last = jnp.maximum(period - 1, 1) if self.endpoint else period
-        # cos(pi (k + f)) = (-1)^k cos(pi f): whole half-turns are counted in integers.
-        turns, fraction = t_cur // last, (t_cur % last).astype(dtype) / last.astype(dtype)
-        cosine = (1 + (1 - 2 * (turns % 2)).astype(dtype) * jnp.cos(jnp.pi * fraction)) / 2
-        warmup = jnp.asarray(self.warmup, jnp.int32)
-        ramp = jnp.maximum(t_cur + warmup + 1, 1).astype(dtype) / (warmup + 1).astype(dtype)
-        weight = jnp.where(t_cur < 0, ramp, cosine)
+        if self.autorestart:
+            weight = (1 + jnp.cos(jnp.pi * (since.astype(dtype) / last.astype(dtype)))) / 2
+        else:
+            # cos(pi (k + f)) = (-1)^k cos(pi f): whole half-turns are counted in integers.
+            sign = (1 - 2 * (since // last % 2)).astype(dtype)
+            weight = (1 + sign * jnp.cos(jnp.pi * ((since % last).astype(dtype) / last.astype(dtype)))) / 2
+        if not checks.equals(self.warmup, 0):
+            warmup = jnp.asarray(self.warmup, jnp.int32)
+            ramp = jnp.maximum(t_cur + warmup + 1, 1).astype(dtype) / (warmup + 1).astype(dtype)
+            weight = jnp.where(t_cur < 0, ramp, weight)
         return peak * weight + eta_min * (1 - weight)
 
 
