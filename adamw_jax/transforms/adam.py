@@ -34,9 +34,15 @@ def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None
     checks.check_non_negative("eps_root", eps_root)
 
 
-def next_moments(g: chex.Array, mu: chex.Array, nu: chex.Array, b1: Any, b2: Any) -> tuple[chex.Array, chex.Array]:
+def moment_weights(b1: Scalar, b2: Scalar) -> tuple[chex.Array, ...]:
+    """Return b1, 1 - b1, b2, 1 - b2: the first four scalars of every kernel that calls `next_moments`."""
+    return wide(b1), 1 - wide(b1), wide(b2), 1 - wide(b2)
+
+
+def next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
     """Return mu <- b1 mu + (1 - b1) g and nu <- b2 nu + (1 - b2) g^2."""
-    return b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * jnp.square(g)
+    b1, rest_1, b2, rest_2, *_ = scalars
+    return b1 * mu + rest_1 * g, b2 * nu + rest_2 * jnp.square(g)
 
 
 def correction(decay: chex.Array, count: chex.Array) -> chex.Array:
@@ -48,22 +54,18 @@ def _scalars(
     count: chex.Array, b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar, epsilon_hat: bool
 ) -> tuple[chex.Array, ...]:
     c1, c2 = correction(wide(b1), count), correction(wide(b2), count)
-    return wide(b1), wide(b2), c1, c2, wide(eps) / jnp.sqrt(c2) if epsilon_hat else wide(eps), wide(eps_root)
-
-
-def _next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
-    b1, b2, *_ = scalars
-    return next_moments(g, mu, nu, b1, b2)
+    scaled_eps = wide(eps) / jnp.sqrt(c2) if epsilon_hat else wide(eps)
+    return *moment_weights(b1, b2), c1, c2, scaled_eps, wide(eps_root)
 
 
 def _adam(scalars: Any, g: Any, mu: Any, nu: Any) -> chex.Array:
     del g
-    _, _, c1, c2, eps, eps_root = scalars
+    *_, c1, c2, eps, eps_root = scalars
     return mu / c1 / (jnp.sqrt(nu / c2 + eps_root) + eps)
 
 
 def _next_of_nu(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
-    mu, nu = _next_moments(scalars, g, mu, nu)
+    mu, nu = next_moments(scalars, g, mu, nu)
     return mu, nu, jnp.maximum(nu_max, nu)
 
 
@@ -73,14 +75,14 @@ def _amsgrad(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> chex.Array:
 
 
 def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
-    _, _, _, c2, _, _ = scalars
-    mu, nu = _next_moments(scalars, g, mu, nu)
+    *_, c2, _, _ = scalars
+    mu, nu = next_moments(scalars, g, mu, nu)
     return mu, nu, jnp.maximum(nu_max, nu / c2)
 
 
 def _amsgrad_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> chex.Array:
     del g, nu
-    _, _, c1, _, eps, eps_root = scalars
+    *_, c1, _, eps, eps_root = scalars
     return mu / c1 / (jnp.sqrt(nu_max + eps_root) + eps)
 
 
@@ -143,7 +145,7 @@ def scale_by_adam(
         count = optax.safe_increment(state.count)
         scalars = _scalars(count, b1, b2, eps, eps_root, epsilon_hat)
         _, *stored = state
-        direction, *stored = map_moments(_next_moments, _adam, scalars, updates, stored, count, dtype)
+        direction, *stored = map_moments(next_moments, _adam, scalars, updates, stored, count, dtype)
         return direction, new_state(count, *stored)
 
     return optax.GradientTransformation(init, update)

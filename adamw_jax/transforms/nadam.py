@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import checks
-from adamw_jax.transforms.adam import check_moments, correction, next_moments
+from adamw_jax.transforms.adam import check_moments, correction, moment_weights, next_moments
 from adamw_jax.transforms.leaves import wide
 from adamw_jax.transforms.packed import map_moments, zero_moments
 from adamw_jax.typing import Params, Scalar, Updates
@@ -41,13 +41,8 @@ class PackedNadamState(NamedTuple):
     moments: Updates
 
 
-def _next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
-    b1, b2, *_ = scalars
-    return next_moments(g, mu, nu, b1, b2)
-
-
 def _nadam(scalars: Any, g: Any, mu: Any, nu: Any) -> chex.Array:
-    _, _, from_moment, from_gradient, c2, eps, eps_root = scalars
+    *_, from_moment, from_gradient, c2, eps, eps_root = scalars
     return (from_moment * mu + from_gradient * g) / (jnp.sqrt(nu / c2 + eps_root) + eps)
 
 
@@ -115,17 +110,10 @@ def scale_by_nadam(
         next_product = product if shared_correction else product * momentum_at(t + 1)
         from_moment = momentum_at(t + 1) / (1 - next_product)
         from_gradient = (1 - momentum_at(t)) / (1 - product)
-        scalars = (
-            wide(b1),
-            wide(b2),
-            from_moment,
-            from_gradient,
-            correction(wide(b2), count),
-            wide(eps),
-            wide(eps_root),
-        )
+        c2 = correction(wide(b2), count)
+        scalars = (*moment_weights(b1, b2), from_moment, from_gradient, c2, wide(eps), wide(eps_root))
         _, _, *stored = state
-        direction, *stored = map_moments(_next_moments, _nadam, scalars, updates, stored, count, dtype)
+        direction, *stored = map_moments(next_moments, _nadam, scalars, updates, stored, count, dtype)
         return direction, new_state(count, product, *stored)
 
     return optax.GradientTransformation(init, update)
