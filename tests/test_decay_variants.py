@@ -267,5 +267,5 @@ def test_a_form_must_be_a_function():
 
 
 def test_a_flag_must_be_true_or_false():
-    with pytest.raises(TypeError, match=r"`freeze\['w'\]` must be True or False, got 1 of type int"):
+    with pytest.raises(TypeError, match=r"`freeze at 'w'` must be True or False, got 1 of type int"):
         aj.adamw(0.1, freeze={"w": 1}).init({"w": jnp.ones(2)})
