@@ -33,7 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--leaves", type=int, default=2000)
     parser.add_argument("--trees", default="leaves", help="leaves, or names from problems.py")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args()
     rows = []
     for tree in args.trees.split(","):

@@ -102,7 +102,7 @@ def characters(width=64, context=32):
     return lambda key: random_like(shapes, key), batch, loss, everything, 2e-3
 
 
-PROBLEMS = {"digits": (digits, 600), "transformer": (characters, 400)}
+PROBLEMS = {"digits": (digits, 600), "transformer": (characters, 250)}
 
 
 def final_losses(problem, kind, seeds, steps):
