@@ -32,3 +32,12 @@ lint: .venv/.filled
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+
+BENCHMARKS := step_time compile_time memory scaling quality
+
+.PHONY: bench $(BENCHMARKS:%=bench-%)
+
+bench: $(BENCHMARKS:%=bench-%)
+
+$(BENCHMARKS:%=bench-%): bench-%: .venv/.filled
+	$(BIN)/python -m benchmarks.$*

@@ -1,0 +1,49 @@
+"""Results to disk: JSON files, the tables in README.md, the plots."""
+
+import json
+import math
+from pathlib import Path
+
+from benchmarks.peers import machine
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+
+
+def table(rows):
+    """Return rows (dicts with the same keys) as a Markdown table."""
+
+    def show(value):
+        if not isinstance(value, float):
+            return str(value)
+        digits = 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+        return f"{value:.{min(digits, 6)}f}"
+
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(show(row[column]) for column in columns) + " |" for row in rows])
+
+
+def publish(name, rows):
+    """Write results/<name>.json and put the table into README.md between the marks of that name."""
+    facts = machine()
+    (HERE / "results" / f"{name}.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+    where = "{device}, {processor}, {cores} cores, load {load}".format(**facts)
+    where += "".join(f", {package} {version}" for package, version in facts["versions"].items())
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    text = README.read_text()
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    README.write_text(f"{head}{begin}\n`{facts['command']}` on {where}:\n\n{table(rows)}\n{end}{tail}")
+    print(table(rows))
+
+
+def plot(name, draw, size=(7, 4)):
+    """Let `draw(axes)` draw results/<name>.png; without matplotlib there is no picture."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        return
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    draw(axes)
+    figure.savefig(HERE / "results" / f"{name}.png", dpi=110)
+    plt.close(figure)
