@@ -28,9 +28,9 @@ def mix_twin(x):
     return (x ^ (x >> 16)).astype(np.uint32)
 
 
-def noise_twin(shape, count, leaf):
-    key = mix_twin((int(mix_twin(count)) + leaf) & 0xFFFFFFFF)
-    return mix_twin(np.arange(int(np.prod(shape)), dtype=np.uint32).reshape(shape) ^ key)
+def noise_twin(shape, count, salt):
+    index = np.arange(int(np.prod(shape)), dtype=np.uint32).reshape(shape)
+    return mix_twin(index ^ mix_twin(count) ^ np.asarray(salt, np.uint32))
 
 
 def pack_twin(mu, nu, bits):
@@ -178,7 +178,7 @@ def test_packed_adam_is_the_twin_bit_for_bit():
         for leaf, (g, word) in enumerate(zip(grads, words, strict=True)):
             mu, nu = unpack_twin(word)
             mu, nu = 0.5 * mu + 0.5 * g, 0.75 * nu + 0.25 * g * g
-            words[leaf] = pack_twin(mu, nu, noise_twin(g.shape, count, leaf))
+            words[leaf] = pack_twin(mu, nu, noise_twin(g.shape, count, g.view(np.uint32)))
         for got, expected in zip(jax.tree.leaves(state.moments), words, strict=True):
             np.testing.assert_array_equal(got, expected)
     for u, word in zip(jax.tree.leaves(updates), words, strict=True):

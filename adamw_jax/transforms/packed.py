@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax.transforms.leaves import Kernel, arithmetic_dtype, map_leaves, zeros_like_params
-from adamw_jax.transforms.rounding import HIGH, LOW, leaf_numbers, noise, round_bits, round_to_bfloat16
+from adamw_jax.transforms.rounding import HIGH, LOW, bits_of, noise, round_bits, round_to_bfloat16
 from adamw_jax.typing import Params, Updates
 
 MomentDtype: TypeAlias = str | np.dtype[Any] | None
@@ -83,12 +83,11 @@ def _wide_kernel(advance: Kernel, direction: Callable[..., chex.Array]) -> Kerne
 
 @functools.cache
 def _narrow_kernel(advance: Kernel, direction: Callable[..., chex.Array], packed: bool) -> Kernel:
-    def kernel(scalars: Any, g: Any, *stored_and_leaf: Any) -> tuple[chex.Array, ...]:
+    def kernel(scalars: Any, g: Any, *stored: Any) -> tuple[chex.Array, ...]:
         count, *numbers = scalars
-        *stored, leaf = stored_and_leaf
         moments = advance(numbers, g, *_load(stored, g.dtype))
-        stored = _store(moments, packed, noise(g.shape, count, leaf))
-        return direction(numbers, g, *_load(stored, g.dtype)), *stored
+        rounded = _store(moments, packed, noise(g.shape, count, bits_of(g)))
+        return direction(numbers, g, *_load(rounded, g.dtype)), *rounded
 
     return kernel
 
@@ -115,7 +114,7 @@ def map_moments(
       scalars: what all leaves share.
       updates: the gradients g.
       stored: the moments' trees, as `zero_moments` lays them out.
-      count: number of this update, which seeds the rounding together with the element's place.
+      count: number of this update; with an element's place and gradient it seeds the rounding.
       dtype: how the moments are stored.
 
     Returns:
@@ -124,7 +123,7 @@ def map_moments(
     if dtype is None or (dtype != "packed" and np.dtype(dtype).itemsize >= 4):
         return map_leaves(_wide_kernel(advance, direction), scalars, (updates, *stored))
     kernel = _narrow_kernel(advance, direction, dtype == "packed")
-    return map_leaves(kernel, (count, *scalars), (updates, *stored, leaf_numbers(updates)))[: 1 + len(stored)]
+    return map_leaves(kernel, (count, *scalars), (updates, *stored))
 
 
 def _holds_moments(node: Any) -> bool:

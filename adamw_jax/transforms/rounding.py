@@ -30,20 +30,29 @@ def mix(x: chex.Array) -> chex.Array:
     return x ^ (x >> np.uint32(16))
 
 
-def noise(shape: tuple[int, ...], count: chex.Array, leaf: chex.Array) -> chex.Array:
-    """Return uniform 32-bit words that depend on the index of an element, its leaf and the number of the update.
+def bits_of(x: chex.Array) -> chex.Array:
+    """Return the bits of the numbers as float32, uint32 words."""
+    return jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+
+
+def noise(shape: tuple[int, ...], count: chex.Array, salt: chex.Array) -> chex.Array:
+    """Return uniform 32-bit words that depend on an element's index, the number of the update and a salt.
+
+        mix(index ^ mix(count) ^ salt)
+
+    The salt is what makes leaves of one shape differ: the bits of their gradients. A number per leaf would do it, too,
+    but it would be a constant of its own in every compiled loop, so that no two leaves could share one.
 
     Args:
       shape: the leaf's shape.
       count: number of the update, an integer scalar.
-      leaf: number of the leaf, uint32 scalar.
+      salt: uint32, a scalar or of the leaf's shape.
     """
-    key = mix(mix(count.astype(jnp.uint32)) + leaf)
     strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint64).astype(np.uint32)[::-1]
     index = jnp.zeros(shape, jnp.uint32)
     for axis, stride in enumerate(strides[: len(shape)]):
         index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
-    return mix(index ^ key)
+    return mix(index ^ mix(count.astype(jnp.uint32)) ^ salt)
 
 
 def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
@@ -71,16 +80,10 @@ def round_to_bfloat16(x: chex.Array, noise16: chex.Array) -> chex.Array:
     return jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
 
 
-def leaf_numbers(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """Return the tree in which every leaf is its own number, uint32."""
-    structure: Any = jax.tree.structure(tree)
-    return jax.tree.unflatten(structure, np.arange(structure.num_leaves, dtype=np.uint32))
-
-
-def _apply(p: Any, u: Any, leaf: Any, count: Any) -> Any:
+def _apply(p: Any, u: Any, count: Any) -> Any:
     if p.dtype != jnp.bfloat16:
         return p + u.astype(p.dtype)
-    return round_to_bfloat16(p.astype(jnp.float32) + u.astype(jnp.float32), noise(p.shape, count, leaf) & LOW)
+    return round_to_bfloat16(p.astype(jnp.float32) + u.astype(jnp.float32), noise(p.shape, count, bits_of(u)) & LOW)
 
 
 _apply_jit = jax.jit(_apply)
@@ -115,4 +118,4 @@ def apply_updates(params: Params, updates: Updates, count: Scalar) -> Params:
     """
     checks.check_count("count", count, low=0)
     words = jnp.asarray(count, jnp.int32)
-    return jax.tree.map(lambda p, u, leaf: _apply_jit(p, u, leaf, words), params, updates, leaf_numbers(params))
+    return jax.tree.map(lambda p, u: _apply_jit(p, u, words), params, updates)
