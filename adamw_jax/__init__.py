@@ -5,7 +5,7 @@ Names in the order of the pipeline: gradients -> direction -> alpha -> multiplie
 
 from adamw_jax.converters import convert_decay as convert_decay
 from adamw_jax.explain import explain as explain
-from adamw_jax.explanation import Explanation as Explanation
+from adamw_jax.explaining.explanation import Explanation as Explanation
 from adamw_jax.layers import (
     group_multipliers as group_multipliers,
     layerwise_multipliers as layerwise_multipliers,

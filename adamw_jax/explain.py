@@ -13,11 +13,11 @@ import numpy as np
 import optax
 
 from adamw_jax import checks
-from adamw_jax.explanation import Explanation
-from adamw_jax.matches import matched_rules, patterns_of, shadowed_patterns
-from adamw_jax.memory import abstract, state_bytes_of
+from adamw_jax.explaining.explanation import Explanation
+from adamw_jax.explaining.matches import matched_rules, patterns_of, shadowed_patterns
+from adamw_jax.explaining.memory import abstract, state_bytes_of
+from adamw_jax.explaining.peaks import Peaks, peaks_of
 from adamw_jax.paths import check_decay, check_multiplier, leaf_paths, resolve_mask, resolve_rules
-from adamw_jax.peaks import Peaks, peaks_of
 from adamw_jax.stages import Preset, Stages
 from adamw_jax.transforms.decay_forms import decay_form
 

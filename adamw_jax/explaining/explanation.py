@@ -4,7 +4,7 @@ import dataclasses
 import html
 from typing import Any
 
-from adamw_jax import table
+from adamw_jax.explaining import table
 
 COLUMNS = {
     "path": "parameter",
