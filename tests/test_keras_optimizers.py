@@ -343,3 +343,20 @@ def test_embeddings_and_constraints():
     model.fit(rng.randint(0, 5, (8, 4)), rng.randint(0, 2, 8), batch_size=4, verbose=0)
     norms = np.linalg.norm(model.layers[-1].kernel.numpy(), axis=0)
     assert (norms <= 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize("moment_dtype", ["packed", "bfloat16"])
+@pytest.mark.parametrize("make", [AdamW, NadamW, SGDW])
+def test_narrow_moments_train_and_are_saved(make, moment_dtype, tmp_path):
+    x, y = data()
+    model = dense()
+    model.compile(make(1e-2, moment_dtype=moment_dtype, init_verbose=False), loss="mse")
+    losses = model.fit(x, y, batch_size=8, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    slots = [v for v in model.optimizer.variables if v.shape == model.trainable_variables[0].shape]
+    expected = "uint32" if moment_dtype == "packed" and make is not SGDW else "bfloat16"
+    assert {keras.backend.standardize_dtype(v.dtype) for v in slots} == {expected}
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    assert same(states(loaded.optimizer), states(model.optimizer))

@@ -107,7 +107,9 @@ class DecoupledOptimizer(OptaxOptimizer):
         if model is not None and weight_decays is not None:
             warnings.warn("`weight_decays` is ignored: the decays are those of `model`", stacklevel=3)
             weight_decays = None
-        if self._fixed.total_iterations <= 1 and (annealed or weight_decays or model is not None):
+        by_position = isinstance(weight_decays, Sequence)  # as `get_config` writes them, zeros included
+        decayed = any(map(any, weight_decays)) if weight_decays and by_position else bool(weight_decays)
+        if self._fixed.total_iterations <= 1 and (annealed or decayed or model is not None):
             warnings.warn(
                 f"total_iterations={total_iterations} must be > 1 for weight decay and cosine annealing: going on "
                 "without either; penalties stay in the loss",
