@@ -21,9 +21,9 @@ from adamw_jax.sharding import (
     state_shardings as state_shardings,
 )
 from adamw_jax.sweep import Sweep as Sweep, sweep as sweep
-from adamw_jax.transforms.adam import (
+from adamw_jax.transforms.adam import scale_by_adam as scale_by_adam
+from adamw_jax.transforms.amsgrad import (
     PackedAmsgradState as PackedAmsgradState,
-    scale_by_adam as scale_by_adam,
     scale_by_amsgrad as scale_by_amsgrad,
 )
 from adamw_jax.transforms.coupling import (
@@ -59,6 +59,11 @@ from adamw_jax.transforms.packed import (
     read_moments as read_moments,
     unpack as unpack,
 )
+from adamw_jax.transforms.position import (
+    current_eta as current_eta,
+    restart as restart,
+    set_position as set_position,
+)
 from adamw_jax.transforms.proximal import soft_threshold as soft_threshold
 from adamw_jax.transforms.rates import (
     LearningRateState as LearningRateState,
@@ -67,11 +72,8 @@ from adamw_jax.transforms.rates import (
 )
 from adamw_jax.transforms.restarts import (
     WarmRestartsState as WarmRestartsState,
-    current_eta as current_eta,
-    restart as restart,
     scale_by_eta as scale_by_eta,
     scale_by_warm_restarts as scale_by_warm_restarts,
-    set_position as set_position,
     with_warm_restarts as with_warm_restarts,
 )
 from adamw_jax.transforms.rounding import apply_updates as apply_updates

@@ -6,7 +6,8 @@ import optax
 
 from adamw_jax import checks
 from adamw_jax.stages import Stages
-from adamw_jax.transforms.adam import scale_by_adam, scale_by_amsgrad
+from adamw_jax.transforms.adam import scale_by_adam
+from adamw_jax.transforms.amsgrad import scale_by_amsgrad
 from adamw_jax.transforms.coupling import Corrected, add_term
 from adamw_jax.transforms.decay_forms import DecayForm
 from adamw_jax.transforms.momentum import scale_by_momentum
