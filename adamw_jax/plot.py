@@ -48,7 +48,9 @@ def heat_map(
     ax.set_xlabel(column_name)
     ax.set_ylabel(row_name)
     for (row, column), score in np.ndenumerate(scores):
-        ax.text(column, row, f"{score:.3g}", ha="center", va="center", fontsize=7, color="white")
+        luminance = np.dot(image.to_rgba(score)[:3], (0.299, 0.587, 0.114))
+        ink = "black" if luminance > 0.5 else "white"
+        ax.text(column, row, f"{score:.3g}", ha="center", va="center", fontsize=7, color=ink)
     row, column = divmod(best, len(columns))
     ax.add_patch(
         matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2)
