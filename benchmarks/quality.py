@@ -160,7 +160,7 @@ def main():
         axes.barh(labels, [row["distance from float32 in its standard deviations"] for row in rows])
         axes.axvspan(-1, 1, alpha=0.2)
         axes.invert_yaxis()
-        axes.set_xlabel("distance from float32's final loss, in its standard deviations over seeds")
+        axes.set_xlabel("distance from float32 (standard deviations)")
 
     plot("quality", draw)
 
