@@ -129,7 +129,7 @@ def resolve_rules(
         values = [check(f"{name}[{key!r}]", value) for key, value in rules.items()]
         matches = match_patterns(name, tuple(rules), paths)
         return [default if index is None else values[index] for index in matches]
-    if is_number(rules) or not jax.tree.leaves(rules) or isinstance(rules, str):
+    if not jax.tree.leaves(rules) or isinstance(rules, str):
         raise TypeError(f"`{name}` must be a number, a mapping, a function or a tree of values, got {rules!r}")
     raise ValueError(
         f"`{name}` must be a tree with the structure of the parameters, {structure}, "

@@ -6,7 +6,6 @@ from typing import Any
 import chex
 import jax
 
-from adamw_jax.checks import is_number
 from adamw_jax.paths import is_value, leaf_paths, match_patterns
 from adamw_jax.typing import Rules
 
@@ -29,8 +28,7 @@ def matched_rules(name: str, rules: Rules | None, params: chex.ArrayTree) -> lis
     patterns = patterns_of(rules, params)
     if patterns is not None:
         return [None if i is None else patterns[i] for i in match_patterns(name, patterns, paths)]
-    everywhere = is_number(rules) or is_value(rules)
-    kind = None if rules is None else "all" if everywhere else "function" if callable(rules) else "tree"
+    kind = None if rules is None else "all" if is_value(rules) else "function" if callable(rules) else "tree"
     return [kind] * len(paths)
 
 
