@@ -13,7 +13,7 @@ from adamw_jax.transforms.freezing import freeze_where, without_moments
 from adamw_jax.transforms.leaves import in_wide_arithmetic
 from adamw_jax.transforms.multipliers import freeze_where_zero, scale_by_multipliers
 from adamw_jax.transforms.proximal import soft_threshold
-from adamw_jax.transforms.rates import scale_by_alpha, with_learning_rate
+from adamw_jax.transforms.rates import negate, scale_by_alpha, with_learning_rate
 from adamw_jax.transforms.restarts import scale_by_eta, with_warm_restarts
 from adamw_jax.typing import Mask, Rules, Scalar, ScalarOrSchedule
 
@@ -151,7 +151,7 @@ class Stages:
 
     def run(self, *stages: Stage) -> Preset:
         """Give the stages their rate and their schedule, and turn what they climb into what descends."""
-        inner: Stage = optax.chain(*stages, *self.shrink(), *self.freeze(), optax.scale(-1.0))
+        inner: Stage = optax.chain(*stages, *self.shrink(), *self.freeze(), negate())
         if self.schedule is not None:
             inner = with_warm_restarts(self.schedule, inner)
         preset = Preset(*in_wide_arithmetic(with_learning_rate(self.learning_rate, inner)))

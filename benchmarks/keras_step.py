@@ -124,8 +124,8 @@ def main():
         "command": "KERAS_BACKEND=jax python benchmarks/keras_step.py",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {module.__name__: module.__version__ for module in (jax, keras, optax)},
-        "322 variables (161 Dense layers of 16)": measure(161, 16, builds=3, repetitions=7, per_repetition=10),
-        "MLP (3 Dense layers of 64)": measure(3, 64, builds=5, repetitions=15, per_repetition=50),
+        "322 variables (161 Dense layers of 16)": measure(161, 16, builds=7, repetitions=15, per_repetition=10),
+        "MLP (3 Dense layers of 64)": measure(3, 64, builds=15, repetitions=25, per_repetition=50),
     }
     print(json.dumps(result, indent=2))
     if len(sys.argv) > 1:

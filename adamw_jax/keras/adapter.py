@@ -13,6 +13,7 @@ from jax.experimental.sparse import JAXSparse
 
 from adamw_jax.keras.paths import unique_paths
 from adamw_jax.keras.slots import add_slots
+from adamw_jax.transforms.leaves import map_leaves
 
 
 @keras.saving.register_keras_serializable(package="adamw_jax")
@@ -70,10 +71,9 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """The transformation at this rate, which may be traced."""
         return self._optax.tx if self._optax.ready else self._optax.tx(learning_rate)
 
-    def _variable_of(self, name: str) -> Any:
-        """The Variable that already holds the scalar state field `name`, or None for a new one."""
-        owned = name == "learning_rate" and isinstance(self._learning_rate, keras.Variable)
-        return self._learning_rate if owned else None
+    def _holders(self) -> dict[str, Any]:
+        """What scalar state fields of these names get: a Variable that others use, too, or a constant."""
+        return {_RATE: self._learning_rate} if isinstance(self._learning_rate, keras.Variable) else {}
 
     def build(self, variables: Sequence[Any]) -> None:
         """Makes the state's Variables for these trainable variables, in their order."""
@@ -126,7 +126,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             if "required keyword-only argument" not in str(error):
                 raise
             raise TypeError(f"Keras passes gradients and parameters only; `tx` wants more: {error}") from error
-        parameters = optax.apply_updates(parameters, updates)
+        (parameters,) = map_leaves(_add, (), (parameters, updates))
         for key, variable in zip(space.keys, space.variables, strict=True):
             if id(variable) in given:
                 variable.assign(parameters[key])
@@ -188,6 +188,11 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
 
 
 _RATE = "learning_rate"
+
+
+def _add(scalars: Any, p: Any, u: Any) -> tuple[Any, ...]:
+    del scalars
+    return (jax.lax.add(p, u),)
 
 
 def _dense(gradient: Any) -> Any:

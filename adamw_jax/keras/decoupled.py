@@ -16,6 +16,7 @@ from adamw_jax.keras.rules import WeightRules
 from adamw_jax.keras.slots import add_variable
 from adamw_jax.schedules import WarmRestarts, cosine_warm_restarts
 from adamw_jax.transforms.coupling import COUPLINGS
+from adamw_jax.transforms.leaves import wide
 
 
 def _hyperparameter(name: str, doc: str) -> property:
@@ -120,10 +121,15 @@ class DecoupledOptimizer(OptaxOptimizer):
         start = schedule.start()._replace(t_cur=jnp.asarray(t_cur, jnp.int32))
         if eta_t is None:
             eta_t = float(schedule.eta(start)) if self._annealed else 1.0
-        factors = {"eta_t": checks.check_non_negative("eta_t", eta_t), "eta_min": eta_min, "eta_max": eta_max}
-        self._hyper = SimpleNamespace(t_cur=add_variable(self, "t_cur", start.t_cur))
-        for name, value in factors.items():
-            setattr(self._hyper, name, add_variable(self, name, jnp.asarray(value, jnp.result_type(float))))
+        self._hyper = SimpleNamespace(
+            t_cur=add_variable(self, "t_cur", start.t_cur),
+            count=add_variable(self, "count", jnp.zeros([], jnp.int32)),
+            eta_t=add_variable(self, "eta_t", wide(checks.check_non_negative("eta_t", eta_t))),
+        )
+        for name, value in {"eta_min": eta_min, "eta_max": eta_max}.items():
+            # Without annealing no update reads them: then they are no part of the state.
+            kept = add_variable(self, name, wide(value)) if self._annealed else keras.Variable(wide(value), name=name)
+            setattr(self._hyper, name, kept)
         self._rules = WeightRules(model, zero_penalties, weight_decays, lr_multipliers)
 
     t_cur = _hyperparameter("t_cur", "Position of the next update in its cycle; -1 restarts after the next update.")
@@ -176,8 +182,14 @@ class DecoupledOptimizer(OptaxOptimizer):
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
         raise NotImplementedError
 
-    def _variable_of(self, name: str) -> Any:
-        return {"t_cur": self.t_cur, "eta": self.eta_t}.get(name)
+    def _holders(self) -> dict[str, Any]:
+        # All counts are one number. Constants stand for what no update asks for (alpha, the latest rate) and, unless
+        # cycles grow, for what stays as it is.
+        holders = {"t_cur": self.t_cur, "eta": self.eta_t, "count": self._hyper.count, "alpha": jnp.zeros([])}
+        if self._fixed.t_mult == 1 or not self._annealed:
+            start = self._cosine(0.0, 1.0).start()
+            holders |= {"period": start.period, "cycle": start.cycle}
+        return holders
 
     def build(self, variables: Sequence[Any]) -> None:
         """Resolves decays and multipliers, and makes the state's Variables."""

@@ -16,7 +16,7 @@ class Slots:
 
     Attributes:
         treedef: the structure of the state.
-        variables: the Variable of each leaf.
+        variables: the Variable of each leaf, or the constant that stands for a scalar which is not kept.
         names: the last name on the way to each leaf: "mu", "count", ...
         owners: id of the trainable variable that a leaf belongs to, or None.
         key_types: the implementation of a leaf that is a random key, which is stored as integers; else None.
@@ -30,7 +30,8 @@ class Slots:
 
     def read(self, values: dict[str, Any]) -> Any:
         """The state; a leaf named in `values` takes that value."""
-        leaves = [values.get(name, v.value) for name, v in zip(self.names, self.variables, strict=True)]
+        own = [v.value if isinstance(v, keras.Variable) else v for v in self.variables]
+        leaves = [values.get(name, leaf) for name, leaf in zip(self.names, own, strict=True)]
         return jax.tree.unflatten(
             self.treedef,
             [
@@ -43,7 +44,7 @@ class Slots:
         """Assigns the state, except leaves of trainable variables that are not in `updated`."""
         leaves = jax.tree.leaves(state)
         for leaf, variable, owner in zip(leaves, self.variables, self.owners, strict=True):
-            if owner is None or owner in updated:
+            if isinstance(variable, keras.Variable) and (owner is None or owner in updated):
                 variable.assign(_data(leaf)[0])
 
 
@@ -51,7 +52,7 @@ def add_slots(optimizer: Any, state: Any, keys: Sequence[str], variables: Sequen
     """Makes the Variables of a state and adds them to the optimizer, in the order of the state's leaves.
 
     Args:
-        optimizer: a `keras.optimizers.Optimizer` with `_variable_of(name)`.
+        optimizer: a `keras.optimizers.Optimizer` with `_holders()`.
         state: what `init` gave for parameters {key: value}.
         keys: the parameters' keys, in an order that JAX keeps (`unique_paths`).
         variables: the trainable variables, in the order of `keys`.
@@ -61,14 +62,15 @@ def add_slots(optimizer: Any, state: Any, keys: Sequence[str], variables: Sequen
     """
     flat, treedef = tree_flatten_with_path(state)
     variable_of = dict(zip(keys, variables, strict=True))
+    holders = optimizer._holders()
     made, names, owners, kinds = [], [], [], []
     for path, leaf in flat:
         at = next((i for i in reversed(range(len(path))) if _key(path[i]) in variable_of), None)
         owner = None if at is None else variable_of[_key(path[at])]
         name = _name(path[:at])
         data, kind = _data(leaf)
-        variable = optimizer._variable_of(name) if owner is None else None
-        made.append(_add(optimizer, name, data, owner) if variable is None else variable)
+        held = owner is None and name in holders
+        made.append(holders[name] if held else _add(optimizer, name, data, owner))
         names.append(name)
         owners.append(None if owner is None else id(owner))
         kinds.append(kind)

@@ -5,6 +5,7 @@ from typing import Any
 import chex
 import jax.numpy as jnp
 import optax
+from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 
 from adamw_jax import checks
 from adamw_jax.transforms.leaves import wide
@@ -20,7 +21,7 @@ def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None
     checks.check_non_negative("eps_root", eps_root)
 
 
-def moment_weights(b1: Scalar, b2: Scalar) -> tuple[chex.Array, ...]:
+def moment_weights(b1: Scalar, b2: Scalar) -> tuple[Any, ...]:
     """Return b1, 1 - b1, b2, 1 - b2: the first four scalars of every kernel that calls `next_moments`."""
     return wide(b1), 1 - wide(b1), wide(b2), 1 - wide(b2)
 
@@ -28,28 +29,44 @@ def moment_weights(b1: Scalar, b2: Scalar) -> tuple[chex.Array, ...]:
 def next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
     """Return mu <- b1 mu + (1 - b1) g and nu <- b2 nu + (1 - b2) g^2."""
     b1, rest_1, b2, rest_2, *_ = scalars
-    return b1 * mu + rest_1 * g, b2 * nu + rest_2 * jnp.square(g)
+    return add(mul(mu, b1), mul(g, rest_1)), add(mul(nu, b2), mul(square(g), rest_2))
 
 
-def correction(decay: chex.Array, count: chex.Array) -> chex.Array:
+def correction(decay: Scalar, count: chex.Array) -> chex.Array:
     """Return 1 - decay^count, what a moment that started at zero is divided by."""
-    return 1 - decay ** count.astype(decay.dtype)
+    decay = wide(decay)
+    return sub(jnp.ones_like(decay), pow(decay, convert_element_type(count, decay.dtype)))
+
+
+def denominator(nu: chex.Array, eps: Any, eps_root: Any) -> chex.Array:
+    """Return sqrt(nu + eps_root) + eps."""
+    return add(sqrt(nu if checks.equals(eps_root, 0) else add(nu, eps_root)), eps)
+
+
+def scaled_by_root(count: chex.Array, b2: Scalar, eps: Scalar, eps_root: Scalar) -> tuple[chex.Array, Any, Any]:
+    """Return r, r eps and r^2 eps_root with r^2 = 1 - b2^t.
+
+    A direction whose numerator and denominator are multiplied by r corrects nu without a division per element.
+    """
+    c2 = correction(b2, count)
+    root = sqrt(c2)
+    return root, mul(root, wide(eps)), 0.0 if checks.equals(eps_root, 0) else mul(c2, wide(eps_root))
 
 
 def adam_scalars(
     count: chex.Array, b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar, epsilon_hat: bool
-) -> tuple[chex.Array, ...]:
-    """Return the scalars of Adam's kernels: the moments' weights, 1 - b1^t, 1 - b2^t, epsilon and its root's."""
-    c1, c2 = correction(wide(b1), count), correction(wide(b2), count)
-    scaled_eps = wide(eps) / jnp.sqrt(c2) if epsilon_hat else wide(eps)
-    return *moment_weights(b1, b2), c1, c2, scaled_eps, wide(eps_root)
+) -> tuple[Any, ...]:
+    """Return the scalars of Adam's kernels: the moments' weights, r / (1 - b1^t), and epsilon and its root's with r."""
+    root, scaled_eps, scaled_eps_root = scaled_by_root(count, b2, eps, eps_root)
+    factor = div(root, correction(b1, count))
+    return *moment_weights(b1, b2), factor, wide(eps) if epsilon_hat else scaled_eps, scaled_eps_root
 
 
 def adam_direction(scalars: Any, g: Any, mu: Any, nu: Any) -> chex.Array:
-    """Return mu_hat / (sqrt(nu_hat + eps_root) + eps)."""
+    """Return mu_hat / (sqrt(nu_hat + eps_root) + eps), with numerator and denominator multiplied by r."""
     del g
-    *_, c1, c2, eps, eps_root = scalars
-    return mu / c1 / (jnp.sqrt(nu / c2 + eps_root) + eps)
+    *_, factor, eps, eps_root = scalars
+    return div(mul(mu, factor), denominator(nu, eps, eps_root))
 
 
 def scale_by_adam(

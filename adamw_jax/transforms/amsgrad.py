@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import checks
-from adamw_jax.transforms.adam import adam_direction, adam_scalars, check_moments, next_moments
+from adamw_jax.transforms.adam import (
+    adam_direction,
+    adam_scalars,
+    check_moments,
+    correction,
+    denominator,
+    moment_weights,
+    next_moments,
+)
+from adamw_jax.transforms.leaves import wide
 from adamw_jax.transforms.packed import map_moments, zero_moments
 from adamw_jax.typing import Params, Scalar, Updates
 
@@ -37,15 +46,15 @@ def _amsgrad(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> chex.Array:
 
 
 def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
-    *_, c2, _, _ = scalars
+    *_, c2 = scalars
     mu, nu = next_moments(scalars, g, mu, nu)
     return mu, nu, jnp.maximum(nu_max, nu / c2)
 
 
 def _amsgrad_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> chex.Array:
     del g, nu
-    *_, c1, _, eps, eps_root = scalars
-    return mu / c1 / (jnp.sqrt(nu_max + eps_root) + eps)
+    *_, c1, eps, eps_root, _ = scalars
+    return mu / c1 / denominator(nu_max, eps, eps_root)
 
 
 def scale_by_amsgrad(
@@ -103,7 +112,11 @@ def scale_by_amsgrad(
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
-        scalars = adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        if max_of == "nu":
+            scalars = adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        else:
+            c1, c2 = correction(b1, count), correction(b2, count)
+            scalars = (*moment_weights(b1, b2), c1, wide(eps), wide(eps_root), c2)
         _, *stored = state
         direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, dtype)
         return direction, new_state(count, *stored)

@@ -1,11 +1,14 @@
 """Decoupled weight decay."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import chex
-import jax.numpy as jnp
+import jax
 import optax
+from jax.lax import add, mul, sign
 
 from adamw_jax import checks
 from adamw_jax.paths import check_decay, resolve_rules
@@ -22,12 +25,14 @@ def check_normalize(normalize: Scalar | str | None) -> None:
         checks.check_number("normalize", normalize, low=1)
 
 
-def norm_of(normalize: Scalar | str | None, extra_args: dict[str, Any]) -> chex.Array:
+def norm_of(normalize: Scalar | str | None, extra_args: dict[str, Any]) -> Any:
     """Return n = 1, sqrt(1 / T), or sqrt(1 / T_i) with the period that `with_warm_restarts` passes."""
     if normalize is None:
         return wide(1.0)
-    if not isinstance(normalize, str):
+    if isinstance(normalize, jax.Array):
         return normalized_decay(1.0, normalize)
+    if not isinstance(normalize, str):
+        return wide(math.sqrt(1 / normalize))
     if extra_args.get("period") is None:
         raise ValueError("`normalize` must not be 'cycle' outside of with_warm_restarts, got 'cycle'")
     return normalized_decay(1.0, extra_args["period"])
@@ -85,20 +90,17 @@ def decay_stage(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def pull(norm: chex.Array, towards_zero: chex.Array, distance: chex.Array, decay: Any) -> chex.Array | float:
+def pull(norm: Any, towards_zero: chex.Array, distance: chex.Array, decay: Any) -> chex.Array | float:
     """Return n (l1 sign(distance) + l2 towards_zero), without the terms known to be zero."""
     l1, l2 = decay
-    total: chex.Array | float = 0.0
-    if not checks.equals(l1, 0):
-        total = norm * jnp.asarray(l1, distance.dtype) * jnp.sign(distance)
-    if not checks.equals(l2, 0):
-        total = total + norm * jnp.asarray(l2, distance.dtype) * towards_zero
-    return total
+    terms = [] if checks.equals(l1, 0) else [mul(sign(distance), norm * l1)]
+    terms += [] if checks.equals(l2, 0) else [mul(towards_zero, norm * l2)]
+    return functools.reduce(add, terms) if terms else 0.0
 
 
 def _decoupled(scalars: Any, u: Any, p: Any, decay: Any) -> tuple[chex.Array, ...]:
     (norm,) = scalars
-    return (u + pull(norm, p, p, decay),)
+    return (add(u, pull(norm, p, p, decay)),)
 
 
 def add_decoupled_decay(
@@ -126,6 +128,7 @@ def add_decoupled_decay(
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2, and appendix B.1 for the normalization.
 
+    >>> import jax.numpy as jnp
     >>> tx = add_decoupled_decay({"kernel": (0.1, 0.01)})
     >>> params = {"bias": jnp.array([3.0]), "kernel": jnp.array([-2.0])}
     >>> updates, _ = tx.update({"bias": jnp.zeros(1), "kernel": jnp.zeros(1)}, tx.init(params), params)

@@ -19,23 +19,32 @@ Kernel = Callable[..., tuple[chex.Array, ...]]
 GROUP = 16
 """Leaves of one kind that share one call: calls get fewer, while a group costs little more to trace than a leaf."""
 
-
-def wide(x: Any) -> chex.Array:
-    """Return a number as a floating JAX scalar of the default width, so that traced and plain ones act alike."""
-    return jnp.asarray(x, dtype=jnp.result_type(float))
+FEW = 2
+"""So few leaves of one kind are traced in place: a program of their own would cost more than it saves."""
 
 
-def _is_floating(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+def wide(x: Any) -> Any:
+    """Return a number as a floating scalar of the default width, so that traced and plain ones act alike.
+
+    A plain number stays one, NumPy's: `map_leaves` makes it a constant of the loops. What is JAX's stays JAX's.
+    """
+    dtype = jnp.result_type(float)
+    return jnp.asarray(x, dtype) if isinstance(x, jax.Array) else np.asarray(x, dtype)[()]
+
+
+@functools.cache
+def _widest(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    return jnp.result_type(jnp.float32, *(dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)))
 
 
 def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
     """Return the dtype to calculate in: the widest of the floating leaves', but no narrower than float32."""
-    return jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves if _is_floating(leaf)))
+    return _widest(*map(jnp.result_type, leaves))
 
 
-def _cast(leaf: Any, dtype: Any) -> chex.Array:
-    return jnp.asarray(leaf, dtype if _is_floating(leaf) else None)
+def _cast(leaf: Any, dtype: Any) -> Any:
+    floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    return jax.lax.convert_element_type(leaf, dtype) if floating else leaf
 
 
 def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTree:
@@ -43,11 +52,15 @@ def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTr
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype or arithmetic_dtype(p)), params)
 
 
-def _split(value: Any) -> tuple[Any, list[chex.Array]]:
-    """Return what is known of a leaf's value while the program is built, hashable, and what is not."""
+def _split(value: Any, is_unknown: Callable[[Any], bool] = is_traced) -> tuple[Any, list[chex.Array]]:
+    """Return what is known of some numbers while the program is built, hashable, and what is not."""
     numbers, structure = jax.tree.flatten(value)
-    known = tuple(None if is_traced(number) else float(number) for number in numbers)
-    return (structure, known), [number for number in numbers if is_traced(number)]
+    known = tuple(None if is_unknown(number) else float(number) for number in numbers)
+    return (structure, known), [number for number in numbers if is_unknown(number)]
+
+
+def _is_array(number: Any) -> bool:
+    return isinstance(number, jax.Array)
 
 
 def _join(known: Any, unknown: Sequence[chex.Array]) -> Any:
@@ -56,11 +69,15 @@ def _join(known: Any, unknown: Sequence[chex.Array]) -> Any:
     return structure.unflatten([next(rest) if number is None else number for number in numbers])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _leaf(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
+def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
+    known_scalars, known_value = known
     dtype = arithmetic_dtype(*leaves)
-    new = kernel(scalars, *(_cast(leaf, dtype) for leaf in leaves), *_join(known, unknown))
-    return [out.astype(jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
+    value = _join(known_value, [jax.lax.convert_element_type(number, dtype) for number in unknown])
+    new = kernel(_join(known_scalars, scalars), *(_cast(leaf, dtype) for leaf in leaves), *value)
+    return [jax.lax.convert_element_type(out, jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
+
+
+_leaf = jax.jit(_run, static_argnums=(0, 1))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -109,17 +126,20 @@ def map_leaves(
         return tuple(trees)
     rows = list(zip(*(jax.tree.leaves(tree) for tree in trees), strict=True))
     splits = [_split(())] * len(rows) if values is None else [_split((value,)) for value in values]
+    known_scalars, unknown_scalars = _split(tuple(scalars), _is_array)
     kinds: dict[Any, list[int]] = {}
     for index, (row, (known, _)) in enumerate(zip(rows, splits, strict=True)):
         kinds.setdefault((known, tuple(map(_kind, row))), []).append(index)
     results: dict[int, list[chex.Array]] = {}
     for (known, _), indices in kinds.items():
-        dtype = arithmetic_dtype(*rows[indices[0]])
-        cast = [_cast(scalar, dtype) for scalar in scalars]
+        row = rows[indices[0]]
+        dtype = arithmetic_dtype(*row)
+        call = functools.partial(_run if len(indices) <= FEW and any(map(is_traced, row)) else _leaf, kernel)
+        shared = (known_scalars, known), [_cast(scalar, dtype) for scalar in unknown_scalars]
         inputs = [(rows[index], splits[index][1]) for index in indices]
         whole = len(inputs) - len(inputs) % GROUP
-        new = [_group(kernel, known, cast, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
-        new.append([_leaf(kernel, known, cast, *each) for each in inputs[whole:]])
+        new = [_group(kernel, *shared, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
+        new.append([call(*shared, *each) for each in inputs[whole:]])
         results.update(zip(indices, (row for group in new for row in group), strict=True))
     columns = zip(*(results[index] for index in range(len(rows))), strict=True)
     return tuple(jax.tree.unflatten(structure, column) for column in columns)
@@ -135,8 +155,11 @@ def in_wide_arithmetic(inner: optax.GradientTransformation) -> optax.GradientTra
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        widened = jax.tree.map(lambda u: jnp.asarray(u, arithmetic_dtype(u)), updates)
+        widened = jax.tree.map(lambda u: jax.lax.convert_element_type(u, arithmetic_dtype(u)), updates)
         new_updates, state = inner.update(widened, state, params, **extra_args)
-        return jax.tree.map(lambda new, u: new.astype(jnp.result_type(u)), new_updates, updates), state
+        narrowed = jax.tree.map(
+            lambda new, u: jax.lax.convert_element_type(new, jnp.result_type(u)), new_updates, updates
+        )
+        return narrowed, state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

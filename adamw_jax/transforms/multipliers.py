@@ -3,6 +3,7 @@
 from typing import Any
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -14,7 +15,7 @@ from adamw_jax.typing import Params, Rules, Updates
 
 def _multiply(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
     del scalars
-    return (u if equals(multiplier, 1) else u * jnp.asarray(multiplier, u.dtype),)
+    return (u if equals(multiplier, 1) else jax.lax.mul(u, multiplier),)
 
 
 def _freeze(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:

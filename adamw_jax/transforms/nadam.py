@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import chex
 import jax.numpy as jnp
 import optax
+from jax.lax import add, div, mul
 
 from adamw_jax import checks
-from adamw_jax.transforms.adam import check_moments, correction, moment_weights, next_moments
+from adamw_jax.transforms.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
 from adamw_jax.transforms.leaves import wide
 from adamw_jax.transforms.packed import map_moments, zero_moments
 from adamw_jax.typing import Params, Scalar, Updates
@@ -42,8 +43,8 @@ class PackedNadamState(NamedTuple):
 
 
 def _nadam(scalars: Any, g: Any, mu: Any, nu: Any) -> chex.Array:
-    *_, from_moment, from_gradient, c2, eps, eps_root = scalars
-    return (from_moment * mu + from_gradient * g) / (jnp.sqrt(nu / c2 + eps_root) + eps)
+    *_, from_moment, from_gradient, eps, eps_root = scalars
+    return div(add(mul(mu, from_moment), mul(g, from_gradient)), denominator(nu, eps, eps_root))
 
 
 def scale_by_nadam(
@@ -100,7 +101,9 @@ def scale_by_nadam(
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)
-        return new_state(jnp.zeros([], jnp.int32), wide(1.0), *zero_moments(params, 2, dtype))
+        return new_state(
+            jnp.zeros([], jnp.int32), jnp.ones([], jnp.result_type(float)), *zero_moments(params, 2, dtype)
+        )
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
@@ -108,10 +111,10 @@ def scale_by_nadam(
         t = wide(count)
         product = state.mu_product * momentum_at(t)
         next_product = product if shared_correction else product * momentum_at(t + 1)
-        from_moment = momentum_at(t + 1) / (1 - next_product)
-        from_gradient = (1 - momentum_at(t)) / (1 - product)
-        c2 = correction(wide(b2), count)
-        scalars = (*moment_weights(b1, b2), from_moment, from_gradient, c2, wide(eps), wide(eps_root))
+        root, *of_denominator = scaled_by_root(count, b2, eps, eps_root)
+        from_moment = root * momentum_at(t + 1) / (1 - next_product)
+        from_gradient = root * (1 - momentum_at(t)) / (1 - product)
+        scalars = (*moment_weights(b1, b2), from_moment, from_gradient, *of_denominator)
         _, _, *stored = state
         direction, *stored = map_moments(next_moments, _nadam, scalars, updates, stored, count, dtype)
         return direction, new_state(count, product, *stored)

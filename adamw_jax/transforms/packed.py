@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax.transforms.leaves import Kernel, arithmetic_dtype, map_leaves, zeros_like_params
-from adamw_jax.transforms.rounding import HIGH, LOW, bits_of, noise, round_bits, round_to_bfloat16
+from adamw_jax.transforms.rounding import HIGH, LOW, bits_of, noise, round_bits, round_to_bfloat16, widen
 from adamw_jax.typing import Params, Updates
 
 MomentDtype: TypeAlias = str | np.dtype[Any] | None
@@ -61,7 +61,9 @@ def zero_moments(params: Params, number: int, dtype: MomentDtype) -> tuple[chex.
 def _load(stored: Sequence[chex.Array], dtype: Any) -> list[chex.Array]:
     moments: list[chex.Array] = []
     for leaf in stored:
-        moments.extend(unpack(leaf) if leaf.dtype == jnp.uint32 else [leaf])
+        moments.extend(
+            unpack(leaf) if leaf.dtype == jnp.uint32 else [widen(leaf) if leaf.dtype == jnp.bfloat16 else leaf]
+        )
     return [moment.astype(dtype) for moment in moments]
 
 

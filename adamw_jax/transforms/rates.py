@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -58,21 +59,21 @@ def with_learning_rate(
 
     def init(params: Params) -> LearningRateState:
         count = jnp.zeros([], jnp.int32)
-        return LearningRateState(count, rate(count), inner.init(params))
+        return LearningRateState(count, jnp.asarray(rate(count)), inner.init(params))
 
     def update(
         updates: Updates, state: LearningRateState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, LearningRateState]:
         alpha = rate(state.count)
         updates, inner_state = inner.update(updates, state.inner_state, params, **{**extra_args, "alpha": alpha})
-        return updates, LearningRateState(optax.safe_increment(state.count), alpha, inner_state)
+        return updates, LearningRateState(optax.safe_increment(state.count), jnp.asarray(alpha), inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _scale(scalars: Any, u: Any) -> tuple[chex.Array, ...]:
     (factor,) = scalars
-    return (factor * u,)
+    return (jax.lax.mul(u, factor),)
 
 
 def scale_by_extra_arg(name: str, owner: str) -> optax.GradientTransformationExtraArgs:
@@ -105,3 +106,18 @@ def scale_by_alpha() -> optax.GradientTransformationExtraArgs:
     [0.1]
     """
     return scale_by_extra_arg("alpha", "with_learning_rate")
+
+
+def _negate(scalars: Any, u: Any) -> tuple[chex.Array, ...]:
+    del scalars
+    return (jax.lax.neg(u),)
+
+
+def negate() -> optax.GradientTransformation:
+    """Turn what climbs into what descends: u <- -u. `optax.scale(-1.0)`, with one trace for leaves that are alike.
+
+    >>> updates, _ = negate().update(jnp.ones(1), optax.EmptyState())
+    >>> print(updates)
+    [-1.]
+    """
+    return optax.stateless(lambda updates, params: map_leaves(_negate, (), (updates,))[0])

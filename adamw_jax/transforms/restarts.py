@@ -46,7 +46,7 @@ class _Counted:
         return Position(zero, jnp.full_like(zero, checks.MAX_COUNT), zero)
 
     def advance(self, position: Position) -> Position:
-        return position._replace(t_cur=optax.safe_increment(position.t_cur))
+        return position._replace(t_cur=jnp.minimum(position.t_cur, checks.MAX_COUNT - 1) + 1)
 
     def eta(self, position: Position) -> chex.Array:
         return wide(self.schedule(position.t_cur) if callable(self.schedule) else self.schedule)
@@ -89,7 +89,7 @@ def with_warm_restarts(
 
     def init(params: Params) -> WarmRestartsState:
         position = positions.start()
-        return WarmRestartsState(*position, eta=positions.eta(position), inner_state=inner.init(params))
+        return WarmRestartsState(*position, eta=jnp.asarray(positions.eta(position)), inner_state=inner.init(params))
 
     def update(
         updates: Updates, state: WarmRestartsState, params: Params | None = None, **extra_args: Any
@@ -101,7 +101,7 @@ def with_warm_restarts(
         provided = {**extra_args, "eta": eta, "period": state.period if restarts else None}
         updates, inner_state = inner.update(updates, state.inner_state, params, **provided)
         position = positions.advance(position)
-        return updates, WarmRestartsState(*position, eta=positions.eta(position), inner_state=inner_state)
+        return updates, WarmRestartsState(*position, eta=jnp.asarray(positions.eta(position)), inner_state=inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

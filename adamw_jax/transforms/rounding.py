@@ -74,10 +74,22 @@ def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
     return jnp.where(jnp.isnan(x), bits | _QUIET, bits + noise16) & HIGH
 
 
+def _upper(bits: chex.Array) -> chex.Array:
+    return jax.lax.bitcast_convert_type((bits >> np.uint32(16)).astype(jnp.uint16), jnp.bfloat16)
+
+
 def round_to_bfloat16(x: chex.Array, noise16: chex.Array) -> chex.Array:
     """Return float32 numbers stochastically rounded to bfloat16, as `round_bits` does."""
-    upper = (round_bits(x, noise16) >> np.uint32(16)).astype(jnp.uint16)
-    return jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
+    # The choice comes last: a loop that ends in a unary operation would be computed anew wherever its result is used.
+    bits = bits_of(x)
+    return jnp.where(jnp.isnan(x), _upper(bits | _QUIET), _upper(bits + noise16))
+
+
+def widen(x: chex.Array) -> chex.Array:
+    """Return bfloat16 numbers as float32, exactly."""
+    # By their bits: XLA would drop a conversion there and back, and compute what was rounded a second time instead.
+    upper = jax.lax.bitcast_convert_type(x, jnp.uint16).astype(jnp.uint32)
+    return jax.lax.bitcast_convert_type(upper << np.uint32(16), jnp.float32)
 
 
 def _apply(p: Any, u: Any, count: Any) -> Any:
