@@ -114,15 +114,15 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_moment_dtype(name: str, value: Any) -> str | np.dtype[Any] | None:
-    """Return the dtype if it is bfloat16, float32 or wider; None and "packed" as they are."""
-    if value is None or (isinstance(value, str) and value == "packed"):
+    """Return the dtype if it is bfloat16, float32 or wider; None, "packed" and "packed8" as they are."""
+    if value is None or (isinstance(value, str) and value in ("packed", "packed8")):
         return value
     try:
         dtype: np.dtype[Any] = jnp.dtype(value)
     except TypeError as error:
-        raise TypeError(f"`{name}` must be None, 'packed' or a floating dtype, got {value!r}") from error
+        raise TypeError(f"`{name}` must be None, 'packed', 'packed8' or a floating dtype, got {value!r}") from error
     if not jnp.issubdtype(dtype, jnp.floating) or (dtype.itemsize < 4 and dtype != jnp.bfloat16):
-        raise ValueError(f"`{name}` must be None, 'packed', bfloat16, float32 or float64, got {dtype.name}")
+        raise ValueError(f"`{name}` must be None, 'packed', 'packed8', bfloat16, float32 or float64, got {dtype.name}")
     return dtype
 
 

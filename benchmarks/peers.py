@@ -29,6 +29,7 @@ TRANSFORMS = {
     ),
     "adamw": lambda: aj.adamw(RATE, **SAME),
     "adamw packed": lambda: aj.adamw(RATE, moment_dtype="packed", **SAME),
+    "adamw packed8": lambda: aj.adamw(RATE, moment_dtype="packed8", **SAME),
     "adamw bfloat16": lambda: aj.adamw(RATE, moment_dtype="bfloat16", **SAME),
     "adamw no extras": lambda: aj.adamw(RATE),
     "adamw all extras": lambda: aj.adamw(RATE, **EXTRAS),

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 
 import adamw_jax as aj
-from benchmarks.eight_bits import scale_by_eight_bit_adam
 from benchmarks.problems import digits_mlp
 from benchmarks.report import plot, publish
 
@@ -34,7 +33,7 @@ KINDS = {
     "packed": lambda rate: aj.adamw(rate, moment_dtype="packed"),
     "bfloat16": lambda rate: aj.adamw(rate, moment_dtype="bfloat16"),
     "bfloat16, to nearest": _round_to_nearest,
-    "8 bits (experiment)": lambda rate: optax.chain(scale_by_eight_bit_adam(), optax.scale(-rate)),
+    "packed8": lambda rate: aj.adamw(rate, moment_dtype="packed8"),
 }
 
 

@@ -17,7 +17,7 @@ GROUPS = {
     "gpt2": [
         ADAMW,
         [BASE, "adamw no extras", "adamw all extras", "adamw packed all extras"],
-        [BASE, "adamw bfloat16", "keras", "torch default", "torch foreach"],
+        [BASE, "adamw bfloat16", "adamw packed8", "keras", "torch default", "torch foreach"],
         ["optax nadamw", "nadamw", "nadamw packed"],
         ["optax sgdw", "sgdw", "sgdw packed"],
     ],

@@ -12,6 +12,7 @@ import optax
 import orbax.checkpoint as ocp
 
 import adamw_jax
+from adamw_jax.transforms.eight_bits import pack8
 from adamw_jax.transforms.packed import pack
 
 
@@ -84,7 +85,7 @@ def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax
 def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptState:
     """Return a state with its moments stored as those of `like` are: packed or wide.
 
-    Packing rounds each moment to the nearest bfloat16, once; unpacking is exact.
+    Packing rounds each moment once, to the nearest that a word can hold; unpacking is exact.
 
     Args:
       state: a state with one pair of moments, restored with the shapes of the optimizer that wrote it.
@@ -94,15 +95,17 @@ def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptSta
     def has_moments(node: Any) -> bool:
         return bool({"moments", "mu"} & set(getattr(node, "_fields", ())))
 
-    def nearest(mu: jax.Array, nu: jax.Array) -> jax.Array:
-        return pack(mu, nu, jax.numpy.full(mu.shape, 0x80008000, "uint32"))  # half a unit, for mu and for nu
+    def nearest(mu: jax.Array, nu: jax.Array, words: jax.Array) -> jax.Array:
+        # What rounds is half a unit, for mu and for nu.
+        into_words, half = (pack8, 0x80100000) if words.dtype == "uint16" else (pack, 0x80008000)
+        return into_words(mu, nu, jax.numpy.full(mu.shape, half, "uint32"))
 
     mu, nu = adamw_jax.read_moments(state)
     (old,), (new,) = (
         [node for node in jax.tree.leaves(tree, is_leaf=has_moments) if has_moments(node)] for tree in (state, like)
     )
     if "moments" in new._fields:
-        new = new._replace(count=old.count, moments=jax.tree.map(nearest, mu, nu))
+        new = new._replace(count=old.count, moments=jax.tree.map(nearest, mu, nu, new.moments))
     else:
         new = new._replace(count=old.count, mu=mu, nu=nu)
     return jax.tree.map(lambda node: new if has_moments(node) else node, state, is_leaf=has_moments)

@@ -27,6 +27,8 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adamw constant decay": lambda: aj.adamw(0.01, weight_decay=0.1, coupling="constant", schedule=RESTARTS),
     "adamw packed": lambda: aj.adamw(0.01, moment_dtype="packed", **EXTRAS),
     "adamw bfloat16 moments": lambda: aj.adamw(0.01, moment_dtype="bfloat16", **EXTRAS),
+    "adamw packed8": lambda: aj.adamw(0.01, moment_dtype="packed8", **EXTRAS),
+    "adamw amsgrad packed8": lambda: aj.adamw(0.01, amsgrad=True, moment_dtype="packed8"),
     "adamw amsgrad packed": lambda: aj.adamw(0.01, amsgrad=True, moment_dtype="packed"),
     "nadamw packed": lambda: aj.nadamw(0.01, moment_dtype="packed"),
     "sgdw packed": lambda: aj.sgdw(0.01, moment_dtype="packed", weight_decay=0.1),

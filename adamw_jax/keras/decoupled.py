@@ -47,7 +47,8 @@ class DecoupledOptimizer(OptaxOptimizer):
         eta_t: factor of the first update; None for the schedule's own at t_cur.
         t_mult: ratio of the lengths of consecutive cycles.
         coupling: what multiplies the decay: "schedule" (eta_t), "learning_rate" (lr eta_t) or "constant" (nothing).
-        moment_dtype: dtype of the moments; None means the variable's, or float32 if that is wider.
+        moment_dtype: how the moments are stored: "packed", "packed8", "bfloat16" or a wider dtype; None means the
+            variable's, or float32 if that is wider.
         init_verbose: whether to print a table of what each weight gets, when the optimizer is built.
         **kwargs: arguments of `keras.optimizers.Optimizer`, except `weight_decay`.
 

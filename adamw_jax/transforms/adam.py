@@ -96,11 +96,13 @@ def scale_by_adam(
       eps_root: added under the root, >= 0; in the gradient's unit squared.
       epsilon_hat: Keras's convention for epsilon.
       moment_dtype: how mu and nu are stored. None: in the parameter's dtype, but no narrower than float32; float32 or
-        wider; bfloat16, stochastically rounded; "packed": both as bfloat16 in one 32-bit word, likewise rounded.
+        wider; bfloat16, stochastically rounded; "packed": both as bfloat16 in one 32-bit word, likewise rounded;
+        "packed8": both as 8-bit codes in one 16-bit word, four to the octave, for moments mu up to 11 and nu up to 181
+        in the gradients' unit.
 
     Returns:
       A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
-      is `optax.ScaleByAdamState(count, mu, nu)`, or with "packed" `PackedMomentsState(count, moments)`: see
+      is `optax.ScaleByAdamState(count, mu, nu)`, or packed `PackedMomentsState(count, moments)`: see
       `read_moments`.
 
     Raises:
@@ -117,7 +119,7 @@ def scale_by_adam(
     checks.check_flag("epsilon_hat", epsilon_hat)
     dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
-    new_state: Any = PackedMomentsState if dtype == "packed" else optax.ScaleByAdamState
+    new_state: Any = PackedMomentsState if isinstance(dtype, str) else optax.ScaleByAdamState
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)

@@ -26,7 +26,7 @@ class PackedAmsgradState(NamedTuple):
 
     Attributes:
       count: updates made, int32.
-      moments: mu and nu in one uint32 word per parameter, a tree like the parameters.
+      moments: mu and nu in one word per parameter, a tree like the parameters.
       nu_max: the largest second moment so far, bfloat16, likewise.
     """
 
@@ -103,7 +103,7 @@ def scale_by_amsgrad(
         raise ValueError("`epsilon_hat` must be False with max_of='nu_hat', got True")
     dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
-    new_state: Any = PackedAmsgradState if dtype == "packed" else optax.ScaleByAmsgradState
+    new_state: Any = PackedAmsgradState if isinstance(dtype, str) else optax.ScaleByAmsgradState
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)

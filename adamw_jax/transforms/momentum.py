@@ -50,7 +50,7 @@ def scale_by_momentum(
       momentum: the share of the velocity that is kept, in [0, 1).
       nesterov: look ahead by one more step of the velocity.
       moment_dtype: how the velocity is stored. None: in the parameter's dtype, but no narrower than float32; float32
-        or wider; bfloat16, stochastically rounded, which "packed" is, too: there is no second moment to share a word.
+        or wider; bfloat16, stochastically rounded, as "packed" and "packed8" are, too: no second moment shares a word.
 
     Returns:
       A transformation whose updates are d: the incoming updates' shapes, dtypes and sign. Its state is
@@ -70,7 +70,7 @@ def scale_by_momentum(
     kernel = _nesterov if checks.check_flag("nesterov", nesterov) else _heavy_ball
     dtype = checks.check_moment_dtype("moment_dtype", moment_dtype)
 
-    narrow = dtype == "packed" or dtype == jnp.bfloat16
+    narrow = isinstance(dtype, str) or dtype == jnp.bfloat16
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)

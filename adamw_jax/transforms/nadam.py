@@ -34,7 +34,7 @@ class PackedNadamState(NamedTuple):
 
     Attributes:
       count, mu_product: as in `ScaleByNadamState`.
-      moments: mu and nu in one uint32 word per parameter, a tree like the parameters.
+      moments: mu and nu in one word per parameter, a tree like the parameters.
     """
 
     count: chex.Array
@@ -73,7 +73,7 @@ def scale_by_nadam(
 
     Returns:
       A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
-      is `ScaleByNadamState`, or with "packed" `PackedNadamState`.
+      is `ScaleByNadamState`, or packed `PackedNadamState`.
 
     Raises:
       ValueError: a number out of range. TypeError: parameters that are not real floating.
@@ -97,7 +97,7 @@ def scale_by_nadam(
             return wide(b1)
         return wide(b1) * (1 - 0.96 ** (t * wide(momentum_decay)) / 2)
 
-    new_state: Any = PackedNadamState if dtype == "packed" else ScaleByNadamState
+    new_state: Any = PackedNadamState if isinstance(dtype, str) else ScaleByNadamState
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)

@@ -9,12 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adamw_jax.transforms.eight_bits import pack8, unpack8
 from adamw_jax.transforms.leaves import Kernel, arithmetic_dtype, map_leaves, zeros_like_params
 from adamw_jax.transforms.rounding import HIGH, LOW, bits_of, noise, round_bits, round_to_bfloat16, widen
 from adamw_jax.typing import Params, Updates
 
 MomentDtype: TypeAlias = str | np.dtype[Any] | None
-"""What `checks.check_moment_dtype` returns: "packed", a floating dtype, or None for the arithmetic's."""
+"""What `checks.check_moment_dtype` returns: "packed", "packed8", a floating dtype, or None for the arithmetic's."""
+
+WORDS = {"packed": jnp.uint32, "packed8": jnp.uint16}
+"""The words that hold both moments of a parameter."""
 
 
 class PackedMomentsState(NamedTuple):
@@ -22,7 +26,8 @@ class PackedMomentsState(NamedTuple):
 
     Attributes:
       count: updates made, int32.
-      moments: mu and nu in one uint32 word per parameter, a tree like the parameters; see `unpack`, `read_moments`.
+      moments: mu and nu in one word per parameter, uint32 or uint16, a tree like the parameters; see `unpack`,
+        `read_moments`.
     """
 
     count: chex.Array
@@ -30,7 +35,7 @@ class PackedMomentsState(NamedTuple):
 
 
 def pack(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
-    """Return words with mu in their upper and nu in their lower half, each rounded to bfloat16 (see `round_bits`).
+    """Return uint32 words with mu in their upper and nu in their lower half, rounded to bfloat16 (see `round_bits`).
 
     Args:
       mu, nu: float32 arrays.
@@ -40,21 +45,23 @@ def pack(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
 
 
 def unpack(words: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Return the float32 moments (mu, nu) that the words hold, exactly.
+    """Return the float32 moments (mu, nu) that the words hold, exactly: halves of uint32, codes in uint16.
 
     >>> words = pack(jnp.array([0.5]), jnp.array([3.0]), jnp.array([0xFFFFFFFF], jnp.uint32))
     >>> print(*unpack(words))
     [0.5] [3.]
     """
+    if words.dtype == jnp.uint16:
+        return unpack8(words)
     mu, nu = words & HIGH, words << np.uint32(16)
     return jax.lax.bitcast_convert_type(mu, jnp.float32), jax.lax.bitcast_convert_type(nu, jnp.float32)
 
 
 def zero_moments(params: Params, number: int, dtype: MomentDtype) -> tuple[chex.ArrayTree, ...]:
     """Return `number` zero moments as trees to be stored; packed, the first two share a tree of words."""
-    if dtype != "packed":
+    if not isinstance(dtype, str):
         return tuple(zeros_like_params(params, dtype) for _ in range(number))
-    words = [zeros_like_params(params, jnp.uint32)] if number > 1 else []
+    words = [zeros_like_params(params, WORDS[dtype])] if number > 1 else []
     return (*words, *(zeros_like_params(params, jnp.bfloat16) for _ in range(number - 2 * len(words))))
 
 
@@ -62,14 +69,15 @@ def _load(stored: Sequence[chex.Array], dtype: Any) -> list[chex.Array]:
     moments: list[chex.Array] = []
     for leaf in stored:
         moments.extend(
-            unpack(leaf) if leaf.dtype == jnp.uint32 else [widen(leaf) if leaf.dtype == jnp.bfloat16 else leaf]
+            unpack(leaf) if leaf.dtype in WORDS.values() else [widen(leaf) if leaf.dtype == jnp.bfloat16 else leaf]
         )
     return [moment.astype(dtype) for moment in moments]
 
 
-def _store(moments: Sequence[chex.Array], packed: bool, bits: chex.Array) -> list[chex.Array]:
+def _store(moments: Sequence[chex.Array], dtype: MomentDtype, bits: chex.Array) -> list[chex.Array]:
     narrow = [moment.astype(jnp.float32) for moment in moments]
-    words = [pack(narrow[0], narrow[1], bits)] if packed and len(narrow) > 1 else []
+    into_words = {"packed": pack, "packed8": pack8}[dtype] if isinstance(dtype, str) and len(narrow) > 1 else None
+    words = [] if into_words is None else [into_words(narrow[0], narrow[1], bits)]
     halves = (bits >> np.uint32(16), bits & LOW)
     return words + [round_to_bfloat16(x, halves[i % 2]) for i, x in enumerate(narrow) if i >= 2 * len(words)]
 
@@ -84,11 +92,11 @@ def _wide_kernel(advance: Kernel, direction: Callable[..., chex.Array]) -> Kerne
 
 
 @functools.cache
-def _narrow_kernel(advance: Kernel, direction: Callable[..., chex.Array], packed: bool) -> Kernel:
+def _narrow_kernel(advance: Kernel, direction: Callable[..., chex.Array], dtype: MomentDtype) -> Kernel:
     def kernel(scalars: Any, g: Any, *stored: Any) -> tuple[chex.Array, ...]:
         count, *numbers = scalars
         moments = advance(numbers, g, *_load(stored, g.dtype))
-        rounded = _store(moments, packed, noise(g.shape, count, bits_of(g)))
+        rounded = _store(moments, dtype, noise(g.shape, count, bits_of(g)))
         return direction(numbers, g, *_load(rounded, g.dtype)), *rounded
 
     return kernel
@@ -122,9 +130,9 @@ def map_moments(
     Returns:
       The directions, and the new moments as stored.
     """
-    if dtype is None or (dtype != "packed" and np.dtype(dtype).itemsize >= 4):
+    if dtype is None or (not isinstance(dtype, str) and np.dtype(dtype).itemsize >= 4):
         return map_leaves(_wide_kernel(advance, direction), scalars, (updates, *stored))
-    kernel = _narrow_kernel(advance, direction, dtype == "packed")
+    kernel = _narrow_kernel(advance, direction, dtype)
     return map_leaves(kernel, (count, *scalars), (updates, *stored))
 
 
