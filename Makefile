@@ -33,11 +33,13 @@ lint: .venv/.filled
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
 
-BENCHMARKS := step_time compile_time memory scaling quality
+BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 
 bench: $(BENCHMARKS:%=bench-%)
 
+bench-step_time_bfloat16: OPTIONS := --trees vit,gpt2 --groups 1 --dtype bfloat16
+
 $(BENCHMARKS:%=bench-%): bench-%: .venv/.filled
-	$(BIN)/python -m benchmarks.$*
+	$(BIN)/python -m benchmarks.$(*:_bfloat16=) $(OPTIONS)

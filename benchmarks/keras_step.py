@@ -1,17 +1,12 @@
-"""How long do tracing, compiling and a training step take, compared with Keras's own AdamW in the same process?
-
-    KERAS_BACKEND=jax python benchmarks/keras_step.py [results.json]
+"""What does the adapter cost inside Keras, compared with Keras's own AdamW in the same process?
 
 Every optimizer gets the same model, data and decay (all kernels). Per optimizer: `trace` of `stateless_apply`,
 `compile` of what was traced, one `train_on_batch`, and one step of `fit` (an epoch over its steps). The optimizers
 take turns within every repetition; the table holds medians, and medians of the ratios to Keras within a repetition.
 """
 
-import json
 import os
-import platform
 import statistics
-import sys
 import time
 from collections import defaultdict
 
@@ -23,6 +18,7 @@ import numpy as np
 import optax
 
 from adamw_jax.keras import AdamW, OptaxOptimizer
+from benchmarks.report import publish
 
 REFERENCE = "keras.optimizers.AdamW"
 
@@ -100,16 +96,16 @@ def measure(layers, units, builds, repetitions, per_repetition):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             for key, value in steps(models[name], x, y, per_repetition).items():
                 times[key][name].append(value)
-    return {
-        key: {
-            name: {
-                "ms": round(1e3 * statistics.median(values), 3),
-                "ratio": round(statistics.median(a / b for a, b in zip(values, by_name[REFERENCE], strict=True)), 3),
-            }
-            for name, values in by_name.items()
-        }
-        for key, by_name in times.items()
-    }
+
+    def ratio(by, name):
+        return statistics.median(a / b for a, b in zip(by[name], by[REFERENCE], strict=True))
+
+    return [
+        {"optimizer": name}
+        | {key: ratio(by, name) for key, by in times.items()}
+        | {f"{key} ms": 1e3 * statistics.median(by[name]) for key, by in times.items()}
+        for name in names
+    ]
 
 
 def optimizers_of(variables):
@@ -120,18 +116,17 @@ def optimizers_of(variables):
 
 
 def main():
-    result = {
-        "command": "KERAS_BACKEND=jax python benchmarks/keras_step.py",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {module.__name__: module.__version__ for module in (jax, keras, optax)},
-        "322 variables (161 Dense layers of 16)": measure(161, 16, builds=7, repetitions=15, per_repetition=10),
-        "MLP (3 Dense layers of 64)": measure(3, 64, builds=15, repetitions=25, per_repetition=50),
+    cases = {
+        "322 variables (161 Dense layers of 16)": {
+            "layers": 161,
+            "units": 16,
+            "builds": 7,
+            "repetitions": 15,
+            "per_repetition": 10,
+        },
+        "MLP (3 Dense layers of 64)": {"layers": 3, "units": 64, "builds": 15, "repetitions": 25, "per_repetition": 50},
     }
-    print(json.dumps(result, indent=2))
-    if len(sys.argv) > 1:
-        with open(sys.argv[1], "w") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
+    publish("keras_step", [{"model": name} | row for name, case in cases.items() for row in measure(**case)])
 
 
 if __name__ == "__main__":

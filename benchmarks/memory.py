@@ -13,7 +13,16 @@ from benchmarks.peers import TRANSFORMS, prepare, step_function
 from benchmarks.problems import TREES, as_shapes, fill, size
 from benchmarks.report import plot, publish
 
-NAMES = ["optax adamw", "adamw", "adamw bfloat16", "adamw packed", "nadamw packed", "sgdw", "sgdw packed"]
+NAMES = [
+    "optax adamw",
+    "adamw",
+    "adamw bfloat16",
+    "adamw packed",
+    "adamw packed8",
+    "nadamw packed",
+    "sgdw",
+    "sgdw packed",
+]
 
 
 def peak():
