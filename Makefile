@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo demo-multiprocess survival test lint clean
+.PHONY: demo demo-multiprocess survival test lint docs dist clean
 
 demo: .venv/.filled
 	$(BIN)/python examples/digits.py
@@ -25,15 +25,24 @@ lint: .venv/.filled
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/.filled
+	$(BIN)/mkdocs build --quiet
+
+dist: .venv/.filled
+	$(BIN)/python -m pip install --quiet ".[dist]"
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
 .venv/.filled: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
-BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step
+BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 

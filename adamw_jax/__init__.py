@@ -78,3 +78,5 @@ from adamw_jax.transforms.restarts import (
 )
 from adamw_jax.transforms.rounding import apply_updates as apply_updates
 from adamw_jax.warmup import linear_warmup as linear_warmup, warmup_stable_decay as warmup_stable_decay
+
+__version__ = "0.1.0"

@@ -79,6 +79,7 @@ def _rows(
             "dtype": str(jnp.dtype(leaf.dtype)),
             "size": math.prod(leaf.shape),
             "frozen": frozen[i],
+            "corrected": corrected[i],
             "rate_rule": "freeze" if frozen[i] else rate_rules[i],
             "multiplier": r,
             "rate": peaks.rate * r,

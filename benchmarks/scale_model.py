@@ -1,4 +1,4 @@
-"""Do the bytes and collectives of one update follow the cost model of docs/scale.md?
+"""Do the bytes and collectives of one update follow the cost model of docs/how-to/scale.md?
 
     python benchmarks/scale_model.py          every case below; results go to results/scale_model.json
 

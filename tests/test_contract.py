@@ -1,5 +1,7 @@
 """Laws that hold for every optimizer and every stage of the catalogue."""
 
+import inspect
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import adamw_jax
+import tests.catalogue
 from tests.catalogue import CATALOGUE, OPTIMIZERS
 
 # Fusion may contract a multiplication and an addition into one rounding: a few units in the last place.
@@ -165,3 +169,14 @@ def test_accumulated_gradients_move_state_once(name):
     # The running mean of four equal gradients rounds three times, and Adam's first step divides by its size.
     chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(state.inner_opt_state, expected_state, rtol=1e-5, atol=1e-7)
+
+
+def test_every_public_transformation_is_in_the_catalogue():
+    def makes_a_transformation(value):
+        annotation = str(getattr(value, "__annotations__", {}).get("return", ""))
+        return "GradientTransformation" in annotation or "Preset" in annotation
+
+    public = {name for name in dir(adamw_jax) if makes_a_transformation(getattr(adamw_jax, name))}
+    assert {"adamw", "sgdw", "scale_by_adam", "scale_by_eta"} <= public
+    source = inspect.getsource(tests.catalogue)
+    assert {name for name in public if f"aj.{name}" not in source} == set()

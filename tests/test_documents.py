@@ -1,14 +1,19 @@
 """Every Python block of the README and of docs/ runs, each in a process-wide import but a namespace of its own."""
 
+import inspect
 import pathlib
 import re
 
 import pytest
 
+import adamw_jax
+import adamw_jax.keras
+import adamw_jax.plot
+
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 SNIPPETS = [
-    pytest.param(page, snippet, id=f"{page.name}-{number}")
+    pytest.param(page, snippet, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
     for number, snippet in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
 ]
@@ -19,10 +24,37 @@ def test_snippet_runs(page, snippet):
     exec(compile(snippet, str(page), "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_navigation_once():
+    listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("**/*.md")]
+    assert sorted(listed) == sorted(pages)
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    described = []
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
+        described += re.findall(r"^::: adamw_jax\.(\S+)$", page.read_text(), re.MULTILINE)
+    public = []
+    for prefix, module in (("", adamw_jax), ("keras.", adamw_jax.keras), ("plot.", adamw_jax.plot)):
+        names = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+        public += [
+            prefix + name for name, value in names.items() if not inspect.ismodule(value) and name != "require_jax"
+        ]
+    assert sorted(described) == sorted(public)
+
+
+def test_included_sections_exist():
+    for page in PAGES:
+        for path, section in re.findall(r'--8<-- "(\S+?):(\S+)"', page.read_text()):
+            text = (ROOT / path).read_text()
+            assert f"<!-- --8<-- [start:{section}] -->" in text
+            assert f"<!-- --8<-- [end:{section}] -->" in text
 
 
 def test_readme_promises_both_commands():

@@ -374,9 +374,9 @@ def test_the_optimizer_holds_no_variable_of_the_model():
     model = trained(annealed(model=dense()), dense())
     assert not {id(v) for v in model.optimizer.variables} & {id(v) for v in model.variables}
     names = [v.name for v in model.optimizer.variables]
-    assert names[:7] == ["iteration", "learning_rate", "t_cur", "count", "eta_t", "eta_min", "eta_max"]
+    assert names[:6] == ["iteration", "learning_rate", "t_cur", "eta_t", "eta_min", "eta_max"]
     growing = trained(annealed(model=dense(), t_mult=2), dense()).optimizer
-    assert [v.name for v in growing.variables[7:9]] == ["period", "cycle"]
+    assert [v.name for v in growing.variables[6:8]] == ["period", "cycle"]
 
 
 def test_three_hundred_variables():
@@ -385,7 +385,7 @@ def test_three_hundred_variables():
     optimizer = annealed(lr_multipliers={"dense": 0.5})
     optimizer.build(model.trainable_variables)
     assert len(model.trainable_variables) == 302
-    assert len(optimizer.variables) == 2 * 302 + 7
+    assert len(optimizer.variables) == 2 * 302 + 6
     variables = [v.value for v in model.trainable_variables]
     new, _ = jax.eval_shape(optimizer.stateless_apply, [v.value for v in optimizer.variables], variables, variables)
     assert [(v.shape, v.dtype) for v in new] == [(v.shape, v.dtype) for v in variables]

@@ -35,7 +35,7 @@ class Explanation:
 
     Attributes:
       rows: one mapping per parameter, in the order of `jax.tree.leaves`:
-        path, shape, dtype, size; frozen: by `freeze`, without moments;
+        path, shape, dtype, size; frozen: by `freeze`, without moments; corrected: decays by the corrected coupling;
         rate_rule, multiplier, rate: the pattern (or kind of rule) that gave r, and alpha eta r at the peak;
         decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
         decay: share of the weight that l2 takes away in an update at the peak;

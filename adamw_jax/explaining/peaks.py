@@ -1,6 +1,6 @@
-"""What the factors of the update amount to at their peak."""
+"""What the factors of the update amount to: over a run, and at their peak."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +33,38 @@ class Peaks(NamedTuple):
     corrected_factor: float
 
 
+class Factors(NamedTuple):
+    """Factors of single updates, an array each, with the names of `Peaks`."""
+
+    rate: np.ndarray
+    eta: np.ndarray
+    norm: np.ndarray
+    decay_factor: np.ndarray
+    corrected_factor: np.ndarray
+
+
 def _values(schedule: ScalarOrSchedule | None, counts: np.ndarray) -> np.ndarray:
     if callable(schedule):
         return np.asarray(jax.vmap(schedule)(jnp.asarray(counts, jnp.int32)), np.float64)
     return np.full(counts.shape, 1.0 if schedule is None else float(schedule))
+
+
+def _decay_factors(stages: Stages, rate: Any, eta: Any) -> tuple[Any, Any]:
+    if stages.corrected is not None:
+        peak = float(stages.peak())
+        return rate, rate**2 / peak if peak else rate
+    factor = {"learning_rate": rate, "schedule": eta, "constant": eta**0}[str(stages.coupling)]
+    return factor, factor
+
+
+def factors_of(stages: Stages, counts: np.ndarray) -> Factors:
+    """Return the factors of the updates that `counts` updates precede, in a run in which nobody intervenes."""
+    alpha, eta = _values(stages.learning_rate, counts), _values(stages.schedule, counts)
+    interval = stages.normalize_decay
+    if isinstance(interval, str) and isinstance(stages.schedule, WarmRestarts):
+        interval = np.asarray(stages.schedule.position(jnp.asarray(counts, jnp.int32)).period, np.float64)
+    norm = np.broadcast_to(1.0 if interval is None else np.asarray(interval, np.float64) ** -0.5, counts.shape)
+    return Factors(alpha * eta, eta, norm, *_decay_factors(stages, alpha * eta, eta))
 
 
 def peaks_of(stages: Stages, updates: Scalar | None = None) -> Peaks:
@@ -59,7 +87,4 @@ def peaks_of(stages: Stages, updates: Scalar | None = None) -> Peaks:
     if isinstance(interval, str) and isinstance(stages.schedule, WarmRestarts):
         interval = stages.schedule.period
     norm = 1.0 if interval is None or isinstance(interval, str) else float(interval) ** -0.5
-    if stages.corrected is not None:
-        return Peaks(rate, eta_peak, norm, rate, rate**2 / float(stages.peak()) if rate else 0.0)
-    factor = {"learning_rate": rate, "schedule": eta_peak, "constant": 1.0}[str(stages.coupling)]
-    return Peaks(rate, eta_peak, norm, factor, factor)
+    return Peaks(rate, eta_peak, norm, *_decay_factors(stages, rate, eta_peak))

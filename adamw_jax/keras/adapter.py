@@ -75,6 +75,10 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """What scalar state fields of these names get: a Variable that others use, too, or a constant."""
         return {_RATE: self._learning_rate} if isinstance(self._learning_rate, keras.Variable) else {}
 
+    def _given(self, rate: jax.Array) -> dict[str, Any]:
+        """The scalar state fields whose values are known otherwise at every update."""
+        return {_RATE: rate} if self._optax.ready else {}
+
     def build(self, variables: Sequence[Any]) -> None:
         """Makes the state's Variables for these trainable variables, in their order."""
         if self.built:
@@ -119,7 +123,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             for key, v in zip(space.keys, space.variables, strict=True)
         }
         rate = jnp.asarray(learning_rate)
-        state = space.slots.read({_RATE: rate} if space.ready else {})
+        state = space.slots.read(self._given(rate))
         try:
             updates, state = self._transformation(rate).update(gradients, state, parameters)
         except TypeError as error:

@@ -124,7 +124,6 @@ class DecoupledOptimizer(OptaxOptimizer):
             eta_t = float(schedule.eta(start)) if self._annealed else 1.0
         self._hyper = SimpleNamespace(
             t_cur=add_variable(self, "t_cur", start.t_cur),
-            count=add_variable(self, "count", jnp.zeros([], jnp.int32)),
             eta_t=add_variable(self, "eta_t", wide(checks.check_non_negative("eta_t", eta_t))),
         )
         for name, value in {"eta_min": eta_min, "eta_max": eta_max}.items():
@@ -184,13 +183,16 @@ class DecoupledOptimizer(OptaxOptimizer):
         raise NotImplementedError
 
     def _holders(self) -> dict[str, Any]:
-        # All counts are one number. Constants stand for what no update asks for (alpha, the latest rate) and, unless
-        # cycles grow, for what stays as it is.
-        holders = {"t_cur": self.t_cur, "eta": self.eta_t, "count": self._hyper.count, "alpha": jnp.zeros([])}
+        # Constants stand for what is given (all counts are Keras's iterations), what no update asks for (alpha, the
+        # latest rate) and, unless cycles grow, what stays as it is.
+        holders = {"t_cur": self.t_cur, "eta": self.eta_t, "count": jnp.zeros([], jnp.int32), "alpha": jnp.zeros([])}
         if self._fixed.t_mult == 1 or not self._annealed:
             start = self._cosine(0.0, 1.0).start()
             holders |= {"period": start.period, "cycle": start.cycle}
         return holders
+
+    def _given(self, rate: Any) -> dict[str, Any]:
+        return {"count": jnp.asarray(self.iterations, jnp.int32)}
 
     def build(self, variables: Sequence[Any]) -> None:
         """Resolves decays and multipliers, and makes the state's Variables."""

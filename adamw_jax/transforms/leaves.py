@@ -63,17 +63,17 @@ def _is_array(number: Any) -> bool:
     return isinstance(number, jax.Array)
 
 
-def _join(known: Any, unknown: Sequence[chex.Array]) -> Any:
+def _join(known: Any, unknown: Sequence[chex.Array], dtype: Any) -> Any:
     structure, numbers = known
     rest = iter(unknown)
-    return structure.unflatten([next(rest) if number is None else number for number in numbers])
+    return structure.unflatten([next(rest) if number is None else np.asarray(number, dtype)[()] for number in numbers])
 
 
 def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
     known_scalars, known_value = known
     dtype = arithmetic_dtype(*leaves)
-    value = _join(known_value, [jax.lax.convert_element_type(number, dtype) for number in unknown])
-    new = kernel(_join(known_scalars, scalars), *(_cast(leaf, dtype) for leaf in leaves), *value)
+    value = _join(known_value, [jax.lax.convert_element_type(number, dtype) for number in unknown], dtype)
+    new = kernel(_join(known_scalars, scalars, dtype), *(_cast(leaf, dtype) for leaf in leaves), *value)
     return [jax.lax.convert_element_type(out, jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
 
 
@@ -107,7 +107,7 @@ def map_leaves(
       scalars: what all leaves share, computed once.
       trees: the first gives the structure; the others have it, too.
       values: one entry per leaf: a number, or a tuple of numbers. Those known while the program is built arrive in the
-        kernel as Python numbers, traced ones as JAX scalars.
+        kernel as NumPy scalars, traced ones as JAX scalars.
 
     Returns:
       As many trees as the kernel returns leaves; with no leaf at all, `trees` as they are.

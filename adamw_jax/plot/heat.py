@@ -1,4 +1,4 @@
-"""Pictures (matplotlib, the extra `plot`)."""
+"""A sweep over two hyperparameters as a heat map."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,0 +1,4 @@
+"""Pictures of schedules, sweeps and training histories (matplotlib, the extra `plot`)."""
+
+from adamw_jax.plot.curves import history as history, schedule as schedule
+from adamw_jax.plot.heat import heat_map as heat_map

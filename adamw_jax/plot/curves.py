@@ -1,0 +1,167 @@
+"""Schedules and training histories as curves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+from adamw_jax import checks
+from adamw_jax.explain import explain
+from adamw_jax.explaining.peaks import factors_of, peaks_of
+from adamw_jax.schedules import WarmRestarts
+from adamw_jax.stages import Preset
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, which colour-blind readers tell apart; the line styles repeat what it says."""
+
+STYLES = ("-", "--", ":", "-.")
+
+
+def _style(index: int) -> dict[str, str]:
+    return {"color": COLORS[index % len(COLORS)], "linestyle": STYLES[index % len(STYLES)]}
+
+
+def _restarts(schedule: Any, updates: int) -> list[int]:
+    """Return the updates with which a new cycle begins, without the first cycle."""
+    if not isinstance(schedule, WarmRestarts):
+        return []
+    cycle = np.asarray(schedule.position(jnp.arange(updates)).cycle)
+    return [int(count) + 1 for count in np.flatnonzero(np.diff(cycle))]
+
+
+def _mark(ax: Any, restarts: Sequence[int]) -> None:
+    for index, count in enumerate(restarts):
+        ax.axvline(count, color="0.6", linewidth=0.8, zorder=0, label="restart" if index == 0 else None)
+
+
+def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return one row of `explain` per group of parameters that are treated alike, by a label."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["multiplier"], row["decay"], row["corrected"]), []).append(row)
+
+    def label(alike: Sequence[Mapping[str, Any]]) -> str:
+        rules = [rule for key in ("rate_rule", "decay_rule") if (rule := alike[0][key]) not in (None, "all")]
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        return (" + ".join(dict.fromkeys(rules)) if rules else alike[0]["path"]) + more
+
+    labelled: dict[str, Mapping[str, Any]] = {}
+    for alike in groups.values():
+        name = label(alike)
+        labelled[f"{name} ({alike[0]['path']})" if name in labelled else name] = alike[0]
+    return labelled
+
+
+def schedule(
+    of: Callable[[chex.Numeric], chex.Array] | optax.GradientTransformation,
+    updates: int,
+    params: chex.ArrayTree | None = None,
+    *,
+    ax: Any = None,
+) -> Any:
+    """Draw what a schedule, or all factors of a preset, are over a run.
+
+    Args:
+      of: a function of the count (`cosine_warm_restarts`, `linear_warmup`, optax's schedules): its factor is drawn;
+        or what a preset returned: then eta, the effective rate alpha eta r, and the effective decay
+        (share of a weight taken away per update) of every group of parameters that are treated alike.
+      updates: length of the run, >= 1.
+      params: the parameters or their shapes; needed for a preset, and only there.
+      ax: where to draw; three of them for a preset; None makes a figure.
+
+    Returns:
+      The matplotlib axes, in an array of three for a preset. Restarts are vertical lines.
+
+    Raises:
+      TypeError, ValueError: an argument of another kind or out of range, parameters missing or superfluous.
+
+    >>> import optax
+    >>> ax = schedule(optax.linear_schedule(1.0, 0.0, 10), 10)
+    >>> print(ax.get_xlabel(), "-", ax.get_ylabel())
+    update - factor
+    """
+    updates = int(checks.check_count("updates", updates))
+    counts = np.arange(updates)
+    if not isinstance(of, optax.GradientTransformation):
+        if not callable(of):
+            raise TypeError(f"`of` must be a schedule or what a preset returned, got {of!r}")
+        if params is not None:
+            raise ValueError("`params` must not be given with a schedule: it treats all parameters alike")
+        ax = plt.subplots(layout="constrained")[1] if ax is None else ax
+        ax.plot(counts, np.asarray(jax.vmap(of)(jnp.arange(updates))), **_style(0))
+        _mark(ax, _restarts(of, updates))
+        ax.set(xlabel="update", ylabel="factor")
+        return ax
+    if not isinstance(of, Preset):
+        raise TypeError(f"`of` must be a schedule or what a preset returned, got {type(of).__name__}")
+    if params is None:
+        raise ValueError("`params` must be given with a preset, got None")
+    if ax is None:
+        _, ax = plt.subplots(3, sharex=True, figsize=(6.4, 6.4), layout="constrained")
+    if np.shape(ax) != (3,):
+        raise ValueError(f"`ax` must be three axes for a preset, got {ax!r}")
+    factors, peaks = factors_of(of.stages, counts), peaks_of(of.stages, updates)
+    ax[0].plot(counts, factors.eta, **_style(0))
+    for index, (label, row) in enumerate(_groups(explain(of, params, updates=updates).rows).items()):
+        kind = "corrected_factor" if row["corrected"] else "decay_factor"
+        peak = peaks.norm * getattr(peaks, kind)
+        share = factors.norm * getattr(factors, kind) * (row["decay"] / peak if peak else 0.0)
+        ax[1].plot(counts, factors.rate * row["multiplier"], label=label, **_style(index))
+        ax[2].plot(counts, share, label=label, **_style(index))
+    for each, title in zip(
+        ax, ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)"), strict=True
+    ):
+        _mark(each, _restarts(of.stages.schedule, updates))
+        each.set_ylabel(title)
+    ax[1].legend(fontsize="small")
+    ax[2].set_xlabel("update")
+    return ax
+
+
+def history(
+    values: Any, *, xlabel: str = "epoch", ylabel: str = "loss", log: bool = False, first: int = 1, ax: Any = None
+) -> Any:
+    """Draw training histories over one another.
+
+    Args:
+      values: {name: numbers}, one number per epoch (or update); or what `keras.Model.fit` returned. An array of two
+        axes, (runs, epochs), is drawn as its mean with a band of one standard deviation.
+      xlabel, ylabel: what is counted and what is drawn, with the unit.
+      log: logarithmic vertical axis.
+      first: number of the first epoch.
+      ax: where to draw; None makes a figure.
+
+    Returns:
+      The matplotlib axes.
+
+    Raises:
+      TypeError, ValueError: no histories, or one that is no array of numbers with one or two axes.
+
+    >>> ax = history({"adamw": [1.0, 0.5, 0.25]}, log=True)
+    >>> print(ax.get_lines()[0].get_xdata())
+    [1 2 3]
+    """
+    values = getattr(values, "history", values)
+    if not isinstance(values, Mapping) or not values:
+        raise TypeError(f"`values` must be {{name: numbers}} with a name at least, or Keras's History, got {values!r}")
+    checks.check_flag("log", log)
+    arrays = {name: np.asarray(numbers) for name, numbers in values.items()}
+    for name, numbers in arrays.items():
+        if numbers.ndim not in (1, 2) or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.number):
+            raise ValueError(f"`values[{name!r}]` must be numbers in one or two axes, got {values[name]!r}")
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    for index, (name, numbers) in enumerate(arrays.items()):
+        x, mean = np.arange(first, first + numbers.shape[-1]), np.atleast_2d(numbers).mean(axis=0)
+        ax.plot(x, mean, label=name, **_style(index))
+        if numbers.ndim == 2:
+            spread = numbers.std(axis=0)
+            ax.fill_between(x, mean - spread, mean + spread, color=COLORS[index % len(COLORS)], alpha=0.2, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    ax.legend()
+    return ax

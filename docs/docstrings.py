@@ -1,0 +1,25 @@
+"""How the site reads this project's docstrings."""
+
+import re
+from typing import Any
+
+import griffe
+
+SEVERAL = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+"""Arguments that share a description: `b1, b2: decay rates`."""
+
+
+class Docstrings(griffe.Extension):
+    """Gives every argument its own description, and makes the doctests at the end examples."""
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Called for every object that was found."""
+        del kwargs
+        if obj.docstring is None:
+            return
+        text, *examples = re.split(r"^(?=>>> )", obj.docstring.value, maxsplit=1, flags=re.MULTILINE)
+        if obj.is_function or obj.is_class:
+            text = SEVERAL.sub(lambda m: "\n".join(f"{m[1]}{name}: {m[3]}" for name in m[2].split(", ")), text)
+        for example in examples:
+            text += "Examples:\n" + re.sub(r"^(?=.)", "    ", example, flags=re.MULTILINE)
+        obj.docstring.value = text
