@@ -178,7 +178,7 @@ def restarts(problems, seeds, shortest):
             def run(seed, schedule=schedule, problem=problem):
                 key = jax.random.key(seed)
                 params = network(key, problem.training[0].shape[-1], problem.classes)
-                tx = aj.adamw(5e-3, weight_decay=0.1, normalize_decay=updates, schedule=schedule)
+                tx = aj.adamw(5e-3, weight_decay=4e-3, schedule=schedule)
                 way = fit(tx, params, problem.training, jax.random.fold_in(key, 1), updates, every)
                 return jax.vmap(lambda params: scores(params, problem)["test error"])(way)
 
@@ -194,7 +194,7 @@ def restarts(problems, seeds, shortest):
 
     def draw(axes):
         for ax, (title, along) in zip(axes.flat, curves.items(), strict=True):
-            pictures.history(along, xlabel=f"{every} updates", ylabel="test error (%)", log=True, ax=ax)
+            pictures.history(along, xlabel="updates", ylabel="test error (%)", first=every, step=every, ax=ax)
             ax.set_title(title)
 
     plot("decoupling_restarts", draw, size=(10, 4), grid=(1, len(problems)))

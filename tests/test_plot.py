@@ -79,12 +79,12 @@ def test_alike_parameters_share_a_curve():
 
 def test_histories():
     runs = np.array([[4.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
-    ax = plot.history({"one": [3, 2, 1], "many": runs}, ylabel="test error (%)", log=True, first=0)
+    ax = plot.history({"one": [3, 2, 1], "many": runs}, ylabel="test error (%)", log=True, first=0, step=5)
     drawn = curves_of(ax)
     np.testing.assert_array_equal(drawn["one"], [3, 2, 1])
     np.testing.assert_array_equal(drawn["many"], [3, 2, 2])
     (band,) = ax.collections
-    assert band.get_datalim(ax.transData).bounds == pytest.approx((0, 1, 2, 3))
+    assert band.get_datalim(ax.transData).bounds == pytest.approx((0, 1, 10, 3))
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "test error (%)", "log")
 
 

@@ -124,7 +124,14 @@ def schedule(
 
 
 def history(
-    values: Any, *, xlabel: str = "epoch", ylabel: str = "loss", log: bool = False, first: int = 1, ax: Any = None
+    values: Any,
+    *,
+    xlabel: str = "epoch",
+    ylabel: str = "loss",
+    log: bool = False,
+    first: int = 1,
+    step: int = 1,
+    ax: Any = None,
 ) -> Any:
     """Draw training histories over one another.
 
@@ -133,7 +140,7 @@ def history(
         axes, (runs, epochs), is drawn as its mean with a band of one standard deviation.
       xlabel, ylabel: what is counted and what is drawn, with the unit.
       log: logarithmic vertical axis.
-      first: number of the first epoch.
+      first, step: number of the first epoch, and from one to the next.
       ax: where to draw; None makes a figure.
 
     Returns:
@@ -157,7 +164,7 @@ def history(
     if ax is None:
         _, ax = plt.subplots(layout="constrained")
     for index, (name, numbers) in enumerate(arrays.items()):
-        x, mean = np.arange(first, first + numbers.shape[-1]), np.atleast_2d(numbers).mean(axis=0)
+        x, mean = first + step * np.arange(numbers.shape[-1]), np.atleast_2d(numbers).mean(axis=0)
         ax.plot(x, mean, label=name, **_style(index))
         if numbers.ndim == 2:
             spread = numbers.std(axis=0)
