@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo demo-multiprocess survival test lint docs dist clean
+.PHONY: demo demo-multiprocess survival test coverage lint docs dist clean
 
 demo: .venv/.filled
 	$(BIN)/python examples/digits.py
@@ -18,6 +18,10 @@ survival: .venv/.filled
 
 test: .venv/.filled lint
 	$(BIN)/python -m pytest -n 2
+
+coverage: .venv/.filled
+	$(BIN)/python -m pip install --quiet pytest-cov
+	$(BIN)/python -m pytest -n 2 --cov adamw_jax --cov-report term-missing:skip-covered
 
 lint: .venv/.filled
 	$(BIN)/ruff check .
