@@ -12,6 +12,7 @@ from adamw_jax.transforms.coupling import Corrected, add_term
 from adamw_jax.transforms.decay_forms import DecayForm
 from adamw_jax.transforms.momentum import scale_by_momentum
 from adamw_jax.transforms.nadam import scale_by_nadam
+from adamw_jax.transforms.rates import scale_by_rates
 from adamw_jax.typing import Mask, Rules, Scalar, ScalarOrSchedule
 
 
@@ -197,8 +198,8 @@ def sgdw(
     velocity = scale_by_momentum(momentum, nesterov=nesterov, moment_dtype=moment_dtype)
     scaled = stages.multiply() if multiplier_scales_decay else [optax.identity()]
     return stages.run(
-        *stages.rates(),
+        scale_by_rates(*stages.rates()),
         *stages.multiply(),
         stages.with_moments(velocity),
-        add_term(*stages.decay(), *scaled, *stages.after_decay()),
+        add_term(*stages.decay(), *scaled, stages.after_decay()),
     )

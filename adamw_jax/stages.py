@@ -6,15 +6,15 @@ from typing import TypeAlias
 import optax
 
 from adamw_jax import checks
-from adamw_jax.schedules import WarmRestarts
+from adamw_jax.cycles import WarmRestarts
 from adamw_jax.transforms.coupling import COUPLINGS, Corrected, add_term, scale_by_correction
 from adamw_jax.transforms.decay_forms import DecayForm, decay_form
 from adamw_jax.transforms.freezing import freeze_where, without_moments
 from adamw_jax.transforms.leaves import in_wide_arithmetic
 from adamw_jax.transforms.multipliers import freeze_where_zero, scale_by_multipliers
 from adamw_jax.transforms.proximal import soft_threshold
-from adamw_jax.transforms.rates import negate, scale_by_alpha, with_learning_rate
-from adamw_jax.transforms.restarts import scale_by_eta, with_warm_restarts
+from adamw_jax.transforms.rates import negate, scale_by_rates, with_learning_rate
+from adamw_jax.transforms.restarts import with_warm_restarts
 from adamw_jax.typing import Mask, Rules, Scalar, ScalarOrSchedule
 
 Stage: TypeAlias = optax.GradientTransformation
@@ -96,20 +96,20 @@ class Stages:
             )
         return self.learning_rate if schedule is None else self.learning_rate * schedule
 
-    def rates(self) -> list[Stage]:
-        """Return the factors alpha and eta."""
-        return [scale_by_alpha()] + ([] if self.schedule is None else [scale_by_eta()])
+    def rates(self) -> tuple[str, ...]:
+        """Return the names of the factors of a step: alpha, and eta with a schedule."""
+        return ("alpha",) if self.schedule is None else ("alpha", "eta")
 
     def _factors_before_decay(self) -> int:
         return 0 if self.corrected is not None else COUPLINGS.index(self.coupling)
 
-    def before_decay(self) -> list[Stage]:
+    def before_decay(self) -> Stage:
         """Return the factors that the decay does not get."""
-        return self.rates()[: self._factors_before_decay()]
+        return scale_by_rates(*self.rates()[: self._factors_before_decay()])
 
-    def after_decay(self) -> list[Stage]:
+    def after_decay(self) -> Stage:
         """Return the factors that the decay gets."""
-        return self.rates()[self._factors_before_decay() :]
+        return scale_by_rates(*self.rates()[self._factors_before_decay() :])
 
     def multiply(self) -> list[Stage]:
         """Return the multipliers r."""
@@ -163,4 +163,4 @@ class Stages:
         pair = self.multiply() + self.decay()
         if self.multiplier_scales_decay:
             pair.reverse()
-        return self.run(self.with_moments(direction), *self.before_decay(), *pair, *self.after_decay())
+        return self.run(self.with_moments(direction), self.before_decay(), *pair, self.after_decay())

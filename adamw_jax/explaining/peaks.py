@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax import checks
-from adamw_jax.schedules import WarmRestarts
+from adamw_jax.cycles import WarmRestarts
 from adamw_jax.stages import Stages
 from adamw_jax.typing import Scalar, ScalarOrSchedule
 

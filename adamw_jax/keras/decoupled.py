@@ -10,11 +10,13 @@ import keras
 import optax
 
 from adamw_jax import checks
+from adamw_jax.cycles import Cycles, WarmRestarts
 from adamw_jax.keras.adapter import OptaxOptimizer
+from adamw_jax.keras.held import HeldCosine, HeldFactor
 from adamw_jax.keras.paths import table
 from adamw_jax.keras.rules import WeightRules
 from adamw_jax.keras.slots import add_variable
-from adamw_jax.schedules import WarmRestarts, cosine_warm_restarts
+from adamw_jax.schedules import cosine_warm_restarts
 from adamw_jax.transforms.coupling import COUPLINGS
 from adamw_jax.transforms.leaves import wide
 
@@ -166,6 +168,11 @@ class DecoupledOptimizer(OptaxOptimizer):
             autorestart=fixed.autorestart,
         )
 
+    def _schedule(self) -> Cycles:
+        if not self._annealed:
+            return HeldFactor(self.eta_t.value)
+        return HeldCosine(**vars(self._cosine(self.eta_min.value, self.eta_max.value)))
+
     def _preset(self, learning_rate: Any) -> optax.GradientTransformation:
         keys, fixed, rules = self._optax.keys, self._fixed, self._rules
         decays, multipliers = (dict(zip(keys, v, strict=True)) for v in (rules.decays, rules.multipliers))
@@ -174,7 +181,7 @@ class DecoupledOptimizer(OptaxOptimizer):
             weight_decay=decays if any(map(any, rules.decays)) else 0.0,
             normalize_decay=(fixed.total_iterations_wd or fixed.total_iterations) or None,
             lr_multipliers=multipliers if any(r != 1 for r in rules.multipliers) else None,
-            schedule=self._cosine(self.eta_min.value, self.eta_max.value) if self._annealed else self.eta_t.value,
+            schedule=self._schedule(),
             coupling=fixed.coupling,
             moment_dtype=fixed.moment_dtype,
         )

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 from adamw_jax import checks
+from adamw_jax.cycles import WarmRestarts
 from adamw_jax.explain import explain
 from adamw_jax.explaining.peaks import factors_of, peaks_of
-from adamw_jax.schedules import WarmRestarts
 from adamw_jax.stages import Preset
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -12,6 +12,7 @@ import optax
 from adamw_jax import checks
 from adamw_jax.paths import leaf_paths, resolve_mask
 from adamw_jax.transforms.leaves import map_leaves, wide
+from adamw_jax.transforms.rates import extra_arg
 from adamw_jax.typing import Mask, Params, Scalar, Updates
 
 COUPLINGS = ("learning_rate", "schedule", "constant")
@@ -80,9 +81,7 @@ def add_term(*stages: optax.GradientTransformation) -> optax.GradientTransformat
 
 def correction_to_peak(peak: Scalar, extra_args: dict[str, Any]) -> chex.Array:
     """Return alpha eta / peak; 1 where the peak is zero, as the rate is then."""
-    if extra_args.get("alpha") is None:
-        raise ValueError("the extra argument `alpha` must be given: put the stage inside with_learning_rate, got None")
-    rate = wide(extra_args["alpha"])
+    rate = extra_arg("alpha", extra_args)
     if extra_args.get("eta") is not None:
         rate = rate * wide(extra_args["eta"])
     divisor = wide(peak)

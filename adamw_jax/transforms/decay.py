@@ -100,7 +100,7 @@ def pull(norm: Any, towards_zero: chex.Array, distance: chex.Array, decay: Any) 
 
 def _decoupled(scalars: Any, u: Any, p: Any, decay: Any) -> tuple[chex.Array, ...]:
     (norm,) = scalars
-    return (add(u, pull(norm, p, p, decay)),)
+    return (u if all(checks.equals(part, 0) for part in decay) else add(u, pull(norm, p, p, decay)),)
 
 
 def add_decoupled_decay(

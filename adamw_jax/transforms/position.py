@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from adamw_jax import checks
-from adamw_jax.transforms.restarts import PENDING, WarmRestartsState
+from adamw_jax.cycles import PENDING
+from adamw_jax.transforms.restarts import WarmRestartsState
 from adamw_jax.typing import Scalar
 
 State = TypeVar("State")

@@ -11,6 +11,7 @@ from adamw_jax.paths import check_multiplier, resolve_rules
 from adamw_jax.transforms.coupling import COUPLINGS, Corrected, correction_to_peak
 from adamw_jax.transforms.decay import check_normalize, norm_of
 from adamw_jax.transforms.leaves import map_leaves, wide
+from adamw_jax.transforms.rates import extra_arg
 from adamw_jax.typing import Params, Rules, Scalar, Updates
 
 
@@ -94,9 +95,7 @@ def soft_threshold(
         if coupling != "constant" and extra_args.get("eta") is not None:
             factor = factor * wide(extra_args["eta"])
         if isinstance(coupling, Corrected) or coupling == "learning_rate":
-            if extra_args.get("alpha") is None:
-                raise ValueError("the extra argument `alpha` must be given: put the stage inside with_learning_rate")
-            factor = factor * wide(extra_args["alpha"])
+            factor = factor * extra_arg("alpha", extra_args)
         corrected = factor * correction_to_peak(peak, extra_args) if isinstance(coupling, Corrected) else factor
         (updates,) = map_leaves(_shrink, (factor, corrected), (updates, params), values)
         return updates, state

@@ -1,5 +1,6 @@
-"""The learning rate: its owner, and the stage that multiplies by it."""
+"""The learning rate: its owner, and the stages that multiply by it and by the schedule's factor."""
 
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -10,6 +11,20 @@ import optax
 from adamw_jax import checks
 from adamw_jax.transforms.leaves import map_leaves, wide
 from adamw_jax.typing import Params, ScalarOrSchedule, Updates
+
+OWNERS = {"alpha": "with_learning_rate", "eta": "with_warm_restarts"}
+"""The extra arguments that scale a step, and who provides them to the stages inside."""
+
+
+def extra_arg(name: str, extra_args: dict[str, Any]) -> Any:
+    """Return the scalar that its owner passes as the extra argument `name`.
+
+    Raises:
+      ValueError: no owner is around the stage that asks.
+    """
+    if extra_args.get(name) is None:
+        raise ValueError(f"the extra argument `{name}` must be given: put the stage inside {OWNERS[name]}, got None")
+    return wide(extra_args[name])
 
 
 class LearningRateState(NamedTuple):
@@ -76,8 +91,12 @@ def _scale(scalars: Any, u: Any) -> tuple[chex.Array, ...]:
     return (jax.lax.mul(u, factor),)
 
 
-def scale_by_extra_arg(name: str, owner: str) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates by the scalar that an owner around this stage passes as the extra argument `name`."""
+def scale_by_rates(*names: str) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates by the product of the scalars that owners around this stage pass as extra arguments.
+
+    Args:
+      names: "alpha", "eta", both or neither. Both are one multiplication per element.
+    """
 
     def init(params: Params) -> optax.EmptyState:
         del params
@@ -87,11 +106,10 @@ def scale_by_extra_arg(name: str, owner: str) -> optax.GradientTransformationExt
         updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.EmptyState]:
         del params
-        if extra_args.get(name) is None:
-            raise ValueError(
-                f"the extra argument `{name}` must be given: put scale_by_{name}() inside {owner}, got None"
-            )
-        (updates,) = map_leaves(_scale, (wide(extra_args[name]),), (updates,))
+        if not names:
+            return updates, state
+        factor = functools.reduce(lambda a, b: a * b, (extra_arg(name, extra_args) for name in names))
+        (updates,) = map_leaves(_scale, (factor,), (updates,))
         return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -105,7 +123,7 @@ def scale_by_alpha() -> optax.GradientTransformationExtraArgs:
     >>> print(updates)
     [0.1]
     """
-    return scale_by_extra_arg("alpha", "with_learning_rate")
+    return scale_by_rates("alpha")
 
 
 def _negate(scalars: Any, u: Any) -> tuple[chex.Array, ...]:

@@ -8,13 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import checks
-from adamw_jax.schedules import Position, WarmRestarts
+from adamw_jax.cycles import Cycles, Position, WarmRestarts
 from adamw_jax.transforms.leaves import wide
-from adamw_jax.transforms.rates import scale_by_extra_arg
+from adamw_jax.transforms.rates import scale_by_rates
 from adamw_jax.typing import Params, ScalarOrSchedule, Updates
-
-PENDING = -1.0
-"""What eta holds while it waits to be computed from t_cur: no factor is negative."""
 
 
 class WarmRestartsState(NamedTuple):
@@ -36,20 +33,31 @@ class WarmRestartsState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Counted:
-    """A plain schedule seen as one endless cycle."""
+class Counted(Cycles):
+    """A function of the count as one endless cycle; or a number, which is used as it is, whatever the state says."""
 
     schedule: ScalarOrSchedule
 
+    def __call__(self, count: chex.Numeric) -> chex.Array:
+        """Return the schedule's factor at a count."""
+        return wide(self.schedule(count) if callable(self.schedule) else self.schedule)
+
     def start(self) -> Position:
+        """Return count 0 of a cycle of the greatest length."""
         zero = jnp.zeros([], jnp.int32)
         return Position(zero, jnp.full_like(zero, checks.MAX_COUNT), zero)
 
     def advance(self, position: Position) -> Position:
+        """Return the next count."""
         return position._replace(t_cur=jnp.minimum(position.t_cur, checks.MAX_COUNT - 1) + 1)
 
     def eta(self, position: Position) -> chex.Array:
-        return wide(self.schedule(position.t_cur) if callable(self.schedule) else self.schedule)
+        """Return the schedule's factor at this count."""
+        return self(position.t_cur)
+
+    def factor(self, position: Position, eta: chex.Array) -> chex.Array:
+        """Return the number; or what every schedule returns."""
+        return super().factor(position, eta) if callable(self.schedule) else self.eta(position)
 
 
 def with_warm_restarts(
@@ -83,32 +91,29 @@ def with_warm_restarts(
     """
     if not callable(schedule):
         checks.check_non_negative("schedule", schedule)
-    restarts = isinstance(schedule, WarmRestarts)
-    positions = schedule if isinstance(schedule, WarmRestarts) else _Counted(schedule)
+    cycles = schedule if isinstance(schedule, Cycles) else Counted(schedule)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> WarmRestartsState:
-        position = positions.start()
-        return WarmRestartsState(*position, eta=jnp.asarray(positions.eta(position)), inner_state=inner.init(params))
+        position = cycles.start()
+        return WarmRestartsState(*position, eta=jnp.asarray(cycles.eta(position)), inner_state=inner.init(params))
 
     def update(
         updates: Updates, state: WarmRestartsState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, WarmRestartsState]:
         position = Position(state.t_cur, state.period, state.cycle)
-        eta = positions.eta(position)
-        if callable(schedule):
-            eta = jnp.where(state.eta < 0, eta, state.eta)
-        provided = {**extra_args, "eta": eta, "period": state.period if restarts else None}
+        eta = cycles.factor(position, state.eta)
+        provided = {**extra_args, "eta": eta, "period": state.period if isinstance(cycles, WarmRestarts) else None}
         updates, inner_state = inner.update(updates, state.inner_state, params, **provided)
-        position = positions.advance(position)
-        return updates, WarmRestartsState(*position, eta=jnp.asarray(positions.eta(position)), inner_state=inner_state)
+        position = cycles.advance(position)
+        return updates, WarmRestartsState(*position, eta=jnp.asarray(cycles.eta(position)), inner_state=inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_eta() -> optax.GradientTransformationExtraArgs:
     """Multiply the updates by the factor that `with_warm_restarts` around this stage provides: u <- eta u."""
-    return scale_by_extra_arg("eta", "with_warm_restarts")
+    return scale_by_rates("eta")
 
 
 def scale_by_warm_restarts(schedule: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
