@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.peers import TRANSFORMS, step_function
 from benchmarks.problems import TREES, as_shapes, small_leaves
-from benchmarks.report import plot, publish
+from benchmarks.report import publish
 
 NAMES = ["optax adamw", "adamw", "adamw all extras", "adamw packed"]
 
@@ -58,17 +58,6 @@ def main():
                 }
             )
     publish("compile_time", rows)
-
-    def draw(axes):
-        left = np.zeros(len(rows))
-        for stage in ("trace s", "lower s", "compile s"):
-            width = np.array([row[stage] for row in rows])
-            axes.barh([f"{row['tree']}: {row['peer']}" for row in rows], width, left=left, label=stage)
-            left += width
-        axes.invert_yaxis()
-        axes.legend()
-
-    plot("compile_time", draw)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from benchmarks.peers import TRANSFORMS, prepare, step_function
 from benchmarks.problems import TREES, as_shapes, fill, size
-from benchmarks.report import plot, publish
+from benchmarks.report import publish
 
 NAMES = [
     "optax adamw",
@@ -82,13 +81,6 @@ def main():
             }
         )
     publish("memory", rows)
-
-    def draw(axes):
-        axes.barh([row["peer"] for row in rows], np.array([row["state bytes/parameter"] for row in rows]))
-        axes.invert_yaxis()
-        axes.set_xlabel("state, bytes per parameter")
-
-    plot("memory", draw)
 
 
 if __name__ == "__main__":

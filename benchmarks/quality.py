@@ -10,7 +10,7 @@ import optax
 
 import adamw_jax as aj
 from benchmarks.problems import digits_mlp
-from benchmarks.report import plot, publish
+from benchmarks.report import publish
 
 
 def _round_to_nearest(rate):
@@ -153,15 +153,6 @@ def main():
             )
             print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
     publish("quality", rows)
-
-    def draw(axes):
-        labels = [f"{row['problem']}: {row['moments']}" for row in rows]
-        axes.barh(labels, [row["distance from float32 in its standard deviations"] for row in rows])
-        axes.axvspan(-1, 1, alpha=0.2)
-        axes.invert_yaxis()
-        axes.set_xlabel("distance from float32 (standard deviations)")
-
-    plot("quality", draw)
 
 
 if __name__ == "__main__":

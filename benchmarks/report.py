@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from benchmarks import pictures
 from benchmarks.peers import machine
 
 HERE = Path(__file__).parent
@@ -25,7 +26,7 @@ def table(rows):
 
 
 def publish(name, rows):
-    """Write results/<name>.json and put the table into README.md between the marks of that name."""
+    """Write results/<name>.json, put the table into README.md between the marks of that name, and draw the picture."""
     facts = machine()
     (HERE / "results" / f"{name}.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
     where = "{device}, {processor}, {cores} cores, load {load}".format(**facts)
@@ -34,6 +35,8 @@ def publish(name, rows):
     text = README.read_text()
     head, tail = text.split(begin)[0], text.split(end)[1]
     README.write_text(f"{head}{begin}\n`{facts['command']}` on {where}:\n\n{table(rows)}\n{end}{tail}")
+    if name in pictures.PICTURES:
+        pictures.draw(name)
     print(table(rows))
 
 

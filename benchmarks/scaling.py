@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.compile_time import stages
 from benchmarks.peers import prepare
 from benchmarks.problems import fill, small_leaves
-from benchmarks.report import plot, publish
+from benchmarks.report import publish
 
 NAMES = ["optax adamw", "adamw", "adamw packed"]
 
@@ -30,11 +30,10 @@ def main():
     parser.add_argument("--sizes", default="22,23,24,25", help="powers of two: parameters in one leaf")
     parser.add_argument("--leaves", default="125,250,500")
     args = parser.parse_args()
-    rows, curves = [], {}
+    rows = []
 
     def note(name, what, by, xs, ys):
         exponent = float(np.polyfit(np.log(xs), np.log(ys), 1)[0])
-        curves[f"{name}: {what}"] = (xs, ys)
         costs = ", ".join(f"{y:.3g}" for y in ys)
         rows.append(
             {"peer": name, "cost": what, "against": by, "at": ", ".join(map(str, xs)), "s": costs, "exponent": exponent}
@@ -49,15 +48,6 @@ def main():
         note(name, "compile", "leaves", leaves, [float(each[2]) for each in built])
         note(name, "step", "leaves", leaves, [step_seconds(name, small_leaves(each)) for each in leaves])
     publish("scaling", rows)
-
-    def draw(axes):
-        for label, (xs, ys) in curves.items():
-            axes.loglog(xs, ys, "o-", label=label)
-        axes.set_xlabel("parameters or leaves")
-        axes.set_ylabel("s")
-        axes.legend(fontsize=7)
-
-    plot("scaling", draw)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.peers import STREAM, prepare
 from benchmarks.problems import TREES, fill, size
-from benchmarks.report import plot, publish
+from benchmarks.report import publish
 
 BASE = "optax adamw"
 ADAMW = [BASE, "adamw", "adamw packed", "torch fused", STREAM]
@@ -46,17 +46,6 @@ def measure(names, params, grads, repeats):
             run()
             seconds[name].append(time.perf_counter() - start)
     return seconds
-
-
-def draw(axes, rows):
-    """Draw the ratios to the optax peer of each group."""
-    shown = [row for row in rows if row["peer"] != row["against"]]
-    bars = axes.barh([row["peer"] for row in shown], [row["ratio"] for row in shown])
-    axes.bar_label(bars, fmt="%.2f", padding=2)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.margins(x=0.1)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"time of an update against optax's, {shown[0]['tree']}, {shown[0]['dtype']}")
 
 
 def main():
@@ -97,9 +86,6 @@ def main():
             gc.collect()
     name = "step_time" if args.dtype == "float32" else f"step_time_{args.dtype}"
     publish(name, rows)
-
-    largest = "gpt2" if "gpt2" in trees else trees[-1]
-    plot(name, lambda axes: draw(axes, [row for row in rows if row["tree"] == largest]))
 
 
 if __name__ == "__main__":

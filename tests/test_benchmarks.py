@@ -1,8 +1,10 @@
-"""The numbers that the benchmarks derive from what they measure, on made-up measurements."""
+"""The numbers that the benchmarks derive from what they measure, on made-up measurements; and their pictures."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from benchmarks import pictures
 from benchmarks.decoupling import best_pair, coupling_slope, optimum
 
 RATES, DECAYS = np.geomspace(1e-3, 1e-1, 5), np.geomspace(1e-6, 1.0, 25)
@@ -37,3 +39,11 @@ def test_the_best_pair_is_that_of_the_mean_over_the_seeds():
     errors[0, 1] = [0, 9]
     errors[1, 2] = [4, 4]
     assert best_pair(errors) == (1, 2)
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_results_become_a_picture_with_labelled_axes(name):
+    figure = pictures.figure(name)
+    assert all(axes.get_xlabel() and axes.has_data() for axes in figure.axes)
+    assert figure.axes[0].get_ylabel() or figure.axes[0].get_yticklabels()
+    plt.close(figure)

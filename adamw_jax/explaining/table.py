@@ -28,13 +28,19 @@ def _cells(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> lis
     return [[format_cell(row[key]) if key in row else "" for key in columns] for row in rows]
 
 
-def to_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any]) -> str:
-    """Return the table as aligned plain text: the first column to the left, numbers to the right.
+def _are_numbers(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    return [any(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
+
+
+def to_text(
+    columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any] | None = None
+) -> str:
+    """Return the table as aligned plain text: words to the left, numbers to the right.
 
     Args:
       columns: key -> title.
       rows: key -> value each.
-      totals: key -> value of the last line.
+      totals: key -> value of the last line; None for no such line.
 
     >>> print(to_text({"path": "path", "size": "size"}, [{"path": "w", "size": 10}], {"path": "total", "size": 10}))
     path   size
@@ -43,30 +49,36 @@ def to_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], total
     -----------
     total    10
     """
-    body, last = _cells(columns, rows), _cells(columns, [totals])
+    body, last = _cells(columns, rows), [] if totals is None else _cells(columns, [totals])
     lines = [list(columns.values()), *body, *last]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    left = [not any(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
+    numbers = _are_numbers(columns, rows)
 
     def line_of(cells: list[str]) -> str:
-        parts = zip(cells, widths, left, strict=True)
-        return "  ".join(cell.ljust(width) if is_left else cell.rjust(width) for cell, width, is_left in parts).rstrip()
+        parts = zip(cells, widths, numbers, strict=True)
+        return "  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in parts).rstrip()
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line_of(lines[0]), rule, *map(line_of, body), rule, *map(line_of, last)])
+    return "\n".join([line_of(lines[0]), rule, *map(line_of, body), *([rule, *map(line_of, last)] if last else [])])
 
 
 def to_html(
     columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any], marked: str
 ) -> str:
-    """Return the table as HTML; rows whose value at the key `marked` is not empty are coloured.
+    """Return the table as HTML, aligned as text is; rows whose value at the key `marked` is not empty are coloured.
 
-    >>> print(to_html({"path": "path"}, [{"path": "<w>", "flags": ()}], {"path": "total"}, "flags")[-81:])
-    <tr><td>&lt;w&gt;</td></tr></tbody><tfoot><tr><th>total</th></tr></tfoot></table>
+    >>> table = to_html({"path": "path"}, [{"path": "<w>", "flags": ()}], {"path": "total"}, "flags")
+    >>> print(table[table.index("<tbody>") : table.index("</tbody>")])
+    <tbody><tr><td style="text-align: left; padding: 0 0.6em">&lt;w&gt;</td></tr>
     """
+    sides = ["right" if number else "left" for number in _are_numbers(columns, rows)]
 
     def line_of(cells: Sequence[str], tag: str = "td", style: str = "") -> str:
-        return f"<tr{style}>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        parts = [
+            f'<{tag} style="text-align: {side}; padding: 0 0.6em">{html.escape(cell)}</{tag}>'
+            for cell, side in zip(cells, sides, strict=True)
+        ]
+        return f"<tr{style}>{''.join(parts)}</tr>"
 
     colour = ' style="background: #fff3cd; color: #000"'
     body = [

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adamw_jax.explaining.table import to_text
+
 Decay = tuple[float, float]
 """The pair (l1, l2)."""
 
@@ -125,10 +127,7 @@ def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str]) -> l
 
 def table(variables: Sequence[Any], multipliers: Sequence[float], decays: Sequence[Decay]) -> str:
     """The lines "path, shape, multiplier, l1, l2", one per variable, in aligned columns."""
-    head = ("weight", "shape", "rate x", "l1", "l2")
-    rows = [
-        (path, str(tuple(variable.shape)), f"{r:g}", f"{l1:.4g}", f"{l2:.4g}")
-        for path, variable, r, (l1, l2) in zip(unique_paths(variables), variables, multipliers, decays, strict=True)
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in [head, *rows])
+    columns = {"weight": "weight", "shape": "shape", "r": "rate x", "l1": "l1", "l2": "l2"}
+    cells = zip(unique_paths(variables), variables, multipliers, decays, strict=True)
+    rows = [{"weight": path, "shape": tuple(v.shape), "r": r, "l1": l1, "l2": l2} for path, v, r, (l1, l2) in cells]
+    return to_text(columns, rows)

@@ -1,0 +1,133 @@
+"""Draw results/*.png from results/*.json: `python -m benchmarks.pictures`, without measuring anything again."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SECONDS = ("trace s", "lower s", "compile s")
+
+
+def style():
+    """Return the palette and the line styles of the library's own plots."""
+    from adamw_jax.plot.curves import COLORS, STYLES
+
+    return COLORS, STYLES
+
+
+def bars(axes, labels, values, xlabel, reference=None):
+    """Draw one bar per label, from the top, with its value behind it."""
+    if reference is not None:
+        axes.axvline(reference, color="black", linewidth=0.8, zorder=0)
+    drawn = axes.barh(labels, values, color=style()[0][0])
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=8, bbox=box)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+
+
+def step_time(axes, rows):
+    """The ratios to the optax peer of each group, in the largest tree measured."""
+    trees = [row["tree"] for row in rows]
+    largest = "gpt2" if "gpt2" in trees else trees[-1]
+    shown = [row for row in rows if row["tree"] == largest and row["peer"] != row["against"]]
+    xlabel = f"time of an update against optax's, {largest}, {shown[0]['dtype']}"
+    bars(axes, [row["peer"] for row in shown], [row["ratio"] for row in shown], xlabel, reference=1)
+
+
+def memory(axes, rows):
+    """Bytes of state."""
+    bars(axes, [row["peer"] for row in rows], [row["state bytes/parameter"] for row in rows], "state, bytes/parameter")
+
+
+def compile_time(axes, rows):
+    """Tracing, lowering and compiling, one behind the other."""
+    left = [0.0] * len(rows)
+    for stage, color in zip(SECONDS, style()[0], strict=False):
+        width = [row[stage] for row in rows]
+        axes.barh([row["peer"] for row in rows], width, left=left, label=stage.removesuffix(" s"), color=color)
+        left = [a + b for a, b in zip(left, width, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel(f"seconds, the tree {rows[0]['tree']!r}")
+    axes.legend()
+
+
+def scaling(axes, rows):
+    """One panel per cost and what it grows with, one line per peer."""
+    colors, styles = style()
+    peers = list(dict.fromkeys(row["peer"] for row in rows))
+    panels = list(dict.fromkeys((row["cost"], row["against"]) for row in rows))
+    for panel, (cost, against) in zip(axes.flat, panels, strict=True):
+        for row in rows:
+            if (row["cost"], row["against"]) == (cost, against):
+                xs, ys = ([float(number) for number in row[key].split(", ")] for key in ("at", "s"))
+                index = peers.index(row["peer"])
+                milliseconds = [1e3 * y for y in ys]
+                panel.plot(xs, milliseconds, "o", color=colors[index], linestyle=styles[index], label=row["peer"])
+        panel.set_xticks(xs, [f"{x / 1e6:.0f}M" if x > 1e6 else f"{x:.0f}" for x in xs])
+        panel.set(xlim=(0, None), ylim=(0, None), xlabel=against, ylabel=f"{cost}, ms")
+    axes.flat[0].legend(fontsize=8)
+
+
+def quality(axes, rows):
+    """Distances of the final losses from float32's, in the standard deviations over its seeds."""
+    labels = [f"{row['problem']}: {row['moments']}" for row in rows]
+    axes.axvspan(-1, 1, color=style()[0][5], alpha=0.25, linewidth=0, label="one standard deviation")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.plot([row["distance from float32 in its standard deviations"] for row in rows], labels, "o", color="black")
+    axes.invert_yaxis()
+    axes.set_xlabel("final loss: distance from float32's, in standard deviations")
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def keras_step(axes, rows):
+    """The ratios to Keras's own optimizer, one panel per model."""
+    colors = style()[0]
+    costs = ("trace", "compile", "train_on_batch", "fit")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for panel, model in zip(axes.flat, models, strict=True):
+        shown = [row for row in rows if row["model"] == model][1:]
+        for index, cost in enumerate(costs):
+            at = [place + 0.2 * index for place in range(len(shown))]
+            panel.barh(at, [row[cost] for row in shown], height=0.18, label=cost, color=colors[index])
+        panel.set_yticks([place + 0.3 for place in range(len(shown))], [row["optimizer"] for row in shown])
+        panel.axvline(1, color="black", linewidth=0.8)
+        panel.invert_yaxis()
+        panel.set_title(model, fontsize=10)
+        panel.set_xlabel("ratio to keras.optimizers.AdamW")
+    axes.flat[1].tick_params(labelleft=False)
+    axes.flat[1].legend(fontsize=8)
+
+
+PICTURES = {
+    "step_time": (step_time, (7, 4.5), (1, 1)),
+    "step_time_bfloat16": (step_time, (7, 2.5), (1, 1)),
+    "compile_time": (compile_time, (7, 3), (1, 1)),
+    "memory": (memory, (7, 3.5), (1, 1)),
+    "scaling": (scaling, (9, 6), (2, 2)),
+    "quality": (quality, (7, 4), (1, 1)),
+    "keras_step": (keras_step, (11, 5), (1, 2)),
+}
+"""The function that draws, the size in inches, rows and columns of axes."""
+
+
+def figure(name):
+    """Return one picture of the results that there are."""
+    import matplotlib.pyplot as plt
+
+    function, size, grid = PICTURES[name]
+    drawn, axes = plt.subplots(*grid, figsize=size, layout="constrained")
+    function(axes, json.loads((HERE / "results" / f"{name}.json").read_text())["rows"])
+    return drawn
+
+
+def draw(name):
+    """Write one picture; without matplotlib there is none."""
+    if find_spec("matplotlib"):
+        figure(name).savefig(HERE / "results" / f"{name}.png", dpi=110)
+
+
+if __name__ == "__main__":
+    for each in PICTURES:
+        draw(each)
