@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import adamw_jax
 import tests.catalogue
 from tests.catalogue import CATALOGUE, OPTIMIZERS
+from tests.running import quick_jit
 
 # Fusion may contract a multiplication and an addition into one rounding: a few units in the last place.
 ROUNDING = {"rtol": 2e-6, "atol": 1e-7}
@@ -33,7 +34,7 @@ def make_grads(params, step):
 
 def run(tx, params, steps=8):
     state = tx.init(params)
-    step = jax.jit(tx.update)
+    step = quick_jit(tx.update)
     for k in range(steps):
         updates, state = step(make_grads(params, k), state, params)
         params = optax.apply_updates(params, updates)
@@ -94,7 +95,7 @@ def test_scan_is_the_loop(name):
         return (optax.apply_updates(p, updates), state), None
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
-    scanned, _ = jax.lax.scan(body, (params, tx.init(params)), stacked)
+    scanned, _ = quick_jit(lambda start, gs: jax.lax.scan(body, start, gs))((params, tx.init(params)), stacked)
     chex.assert_trees_all_close(scanned, run(tx, params), **ROUNDING)
 
 
@@ -107,8 +108,9 @@ def test_vmap_is_the_loop(name):
     def one(g):
         return tx.update(g, tx.init(params), params)
 
-    together = jax.vmap(one)(batch)
-    apart = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[one(g) for g in grads])
+    together = quick_jit(jax.vmap(one))(batch)
+    once = quick_jit(one)
+    apart = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[once(g) for g in grads])
     chex.assert_trees_all_close(together, apart, **ROUNDING)
 
 
@@ -164,8 +166,9 @@ def test_accumulated_gradients_move_state_once(name):
     params = make_params()
     tx = optax.MultiSteps(OPTIMIZERS[name](), 4).gradient_transformation()
     state = tx.init(params)
+    step = quick_jit(tx.update)
     for k in range(4):
-        updates, state = jax.jit(tx.update)(make_grads(params, 0), state, params)
+        updates, state = step(make_grads(params, 0), state, params)
         assert any(leaf.any() for leaf in jax.tree.leaves(updates)) == (k == 3)
     once = OPTIMIZERS[name]()
     expected, expected_state = once.update(make_grads(params, 0), once.init(params), params)

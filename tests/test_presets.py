@@ -40,6 +40,15 @@ def test_injected_hyperparameters_give_the_same_trajectory(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_the_states_structure_knows_neither_rules_nor_coupling(name):
+    frozen = {"lr_multipliers": {"head": 0.0}, "proximal_l1": 0.01, "multiplier_scales_decay": True}
+    variants = [{}, OPTIONS, frozen, {"coupling": "learning_rate"}, {"coupling": "constant", "weight_decay": 0.1}]
+    for schedule in (None, RESTARTS):
+        states = [PRESETS[name](0.01, schedule=schedule, **options).init(PARAMS) for options in variants]
+        assert len({jax.tree.structure(state) for state in states}) == 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_an_injected_learning_rate_can_be_set(name):
     tx = optax.inject_hyperparams(PRESETS[name])(0.01)
     state = tx.init(PARAMS)
