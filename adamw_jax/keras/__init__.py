@@ -14,6 +14,7 @@ from adamw_jax.keras.decays import (  # noqa: E402
     get_weight_decays as get_weight_decays,
     restore_penalties as restore_penalties,
 )
+from adamw_jax.keras.decoupled import DecoupledOptimizer as DecoupledOptimizer  # noqa: E402
 from adamw_jax.keras.optimizers import (  # noqa: E402
     SGDW as SGDW,
     AdamW as AdamW,

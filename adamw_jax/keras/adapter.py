@@ -38,7 +38,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         TypeError: if `tx` is neither; or, at an update, if it needs an argument that Keras does not pass (the loss).
         ValueError: if `learning_rate` is missing for a function, or would have no effect.
 
-    Example:
+    Examples:
         >>> import optax
         >>> optimizer = OptaxOptimizer(optax.lion, learning_rate=1e-3, global_clipnorm=1.0)
         >>> float(optimizer.learning_rate)

@@ -121,7 +121,7 @@ def fill_dict_in_order(dictionary: dict[str, Any], values: Sequence[Any]) -> dic
     Raises:
         ValueError: if the lengths differ.
 
-    Example:
+    Examples:
         >>> fill_dict_in_order({"dense/kernel": (0.0, 0.0), "dense_1/kernel": (0.0, 0.0)}, [(0, 1e-3), (1e-4, 2e-4)])
         {'dense/kernel': (0, 0.001), 'dense_1/kernel': (0.0001, 0.0002)}
     """

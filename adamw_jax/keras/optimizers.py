@@ -36,9 +36,9 @@ class AdamW(DecoupledOptimizer):
         **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 2, with the epsilon of Keras and the arguments of
-        keras-adamw 1.38.
+    keras-adamw 1.38.
 
-    Example:
+    Examples:
         >>> dense = keras.layers.Dense(1, kernel_regularizer="l2")
         >>> model = keras.Sequential([keras.Input((2,)), dense])
         >>> optimizer = AdamW(model=model, total_iterations=24, use_cosine_annealing=True, init_verbose=False)

@@ -112,7 +112,7 @@ def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str]) -> l
     Raises:
         ValueError: if a key is part of no path, or a multiplier is no number >= 0.
 
-    Example:
+    Examples:
         >>> match_multipliers({"lstm": 0.5}, ["lstm_1/kernel", "dense/kernel"])
         [0.5, 1.0]
     """
