@@ -4,6 +4,7 @@ import inspect
 import pathlib
 import re
 
+import griffe
 import pytest
 
 import adamw_jax
@@ -61,3 +62,23 @@ def test_readme_promises_both_commands():
     readme = PAGES[0].read_text()
     assert "`make demo`" in readme
     assert "`make test`" in readme
+
+
+def functions_of(module):
+    for member in module.members.values():
+        if not member.is_alias:
+            yield from [member] if member.is_function else []
+            yield from functions_of(member) if member.is_module or member.is_class else []
+
+
+def test_the_site_reads_what_is_returned_as_words():
+    """A colon in the first line of a Returns section would make a type of what stands before it."""
+    options = {"warnings": False, "returns_multiple_items": False, "returns_named_value": False}
+    package = griffe.load("adamw_jax", docstring_parser="google", docstring_options=options)
+    read = 0
+    for function in functions_of(package):
+        for section in function.docstring.parsed if function.docstring else []:
+            if section.kind.value == "returns":
+                read += 1
+                assert str(section.value[0].annotation) == str(function.returns), function.path
+    assert read > 40

@@ -48,8 +48,8 @@ def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, Dec
         zero_penalties: whether to zero the penalties in the loss, after they are read.
 
     Returns:
-        {path: (l1, l2)} in the order of `model.trainable_variables`, for every weight whose regularizer is `L1`, `L2`
-        or `L1L2`, those with coefficients 0 included. Penalties that were zeroed before are found again.
+        Pairs (l1, l2) by path, in the order of `model.trainable_variables`, for every weight whose regularizer is
+        `L1`, `L2` or `L1L2`, those with coefficients 0 included. Penalties that were zeroed before are found again.
 
     Raises:
         ValueError: if the model is not built.

@@ -37,7 +37,7 @@ class DecoupledOptimizer(OptaxOptimizer):
         decay: divides the rate by 1 + decay * iterations; 0.0 for none.
         model: a `keras.Model` whose l1, l2 and l1_l2 penalties become the decays (read when the model is built).
         zero_penalties: whether the penalties of `model` are zeroed in the loss.
-        weight_decays: {weight: (l1, l2)}, where a weight is named by its path, the end of it, or its layer and last name
+        weight_decays: {weight: (l1, l2)}, where a weight is named by its path, the end of it, or layer and last name
             ("lstm_1/kernel"); or one pair per trainable variable, in their order.
         lr_multipliers: {part of a path: r}, the first key that matches wins; or one number per trainable variable.
         total_iterations: T, updates in the first cycle. With T <= 1 there is neither decay nor annealing.

@@ -29,7 +29,7 @@ def heat_map(
       ax: where to draw; None makes a figure.
 
     Returns:
-      The matplotlib axes: rows are the first hyperparameter, columns the second.
+      The matplotlib axes; rows are the first hyperparameter, columns the second.
 
     Raises:
       ValueError: another number of axes, or scores of another shape.

@@ -101,7 +101,7 @@ def scale_by_adam(
         in the gradients' unit.
 
     Returns:
-      A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
+      A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign. Its state
       is `optax.ScaleByAdamState(count, mu, nu)`, or packed `PackedMomentsState(count, moments)`: see
       `read_moments`.
 

@@ -53,7 +53,7 @@ def scale_by_momentum(
         or wider; bfloat16, stochastically rounded, as "packed" and "packed8" are, too: no second moment shares a word.
 
     Returns:
-      A transformation whose updates are d: the incoming updates' shapes, dtypes and sign. Its state is
+      A transformation whose updates are d, of the incoming updates' shapes, dtypes and sign. Its state is
       `optax.TraceState(trace)`, the velocity; in bfloat16 `NarrowTraceState(count, trace)`.
 
     Raises:

@@ -72,7 +72,7 @@ def scale_by_nadam(
       shared_correction: divide the first term, too, by 1 - Pi_t (timm's form).
 
     Returns:
-      A transformation whose updates are the direction d: the gradients' shapes and dtypes, and their sign. Its state
+      A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign. Its state
       is `ScaleByNadamState`, or packed `PackedNadamState`.
 
     Raises:
