@@ -232,7 +232,10 @@ BAD = {
     ),
     "coupling": (lambda p: aj.adamw(0.1, coupling="other"), r"`coupling` must be one of .*'corrected', got 'other'"),
     "decay": (lambda p: aj.adamw(0.1, decay="other"), r"`decay` must be one of 'decoupled', .*, got 'other'"),
-    "l1": (lambda p: aj.soft_threshold(-0.1).init(p), r"`l1` must be a finite number in \[0, inf\), got -0.1"),
+    "proximal_l1": (
+        lambda p: aj.soft_threshold(-0.1).init(p),
+        r"`proximal_l1` must be a finite number in \[0, inf\), got -0.1",
+    ),
     "threshold's coupling": (
         lambda p: aj.soft_threshold(0.1, coupling="other"),
         r"`coupling` must be one of 'learning_rate', 'schedule', 'constant', got 'other'",

@@ -37,6 +37,14 @@ def small_model():
     }
 
 
+def test_a_proximal_threshold_has_its_rows():
+    table = aj.explain(aj.adamw, small_model(), learning_rate=1e-3, proximal_l1={"kernel": 0.25})
+    found = {row["path"]: row["proximal_l1"] for row in table.rows}
+    assert found == {path: 0.25 if path.endswith("kernel") else 0.0 for path in found}
+    with pytest.raises(ValueError, match="every pattern of `proximal_l1` must match"):
+        aj.explain(aj.adamw, small_model(), learning_rate=1e-3, proximal_l1={"kernl": 0.25})
+
+
 def test_the_text_of_a_table():
     assert str(aj.explain(aj.adamw, small_model(), updates_per_epoch=50, **OPTIONS)) + "\n" == GOLDEN.read_text()
 

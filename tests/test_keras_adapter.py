@@ -196,6 +196,28 @@ def test_a_transformation_that_needs_the_loss_is_refused_clearly():
         OptaxOptimizer(tx).apply([np.ones(1, np.float32)], [keras.Variable(np.zeros(1))])
 
 
+def test_an_error_inside_a_transformation_stays_as_it_is():
+    def update(updates, state, params=None):
+        raise TypeError("of its own")
+
+    tx = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    with pytest.raises(TypeError, match=r"^of its own$"):
+        OptaxOptimizer(tx).apply([np.ones(1, np.float32)], [keras.Variable(np.zeros(1))])
+
+
+def test_a_second_build_changes_nothing_and_a_state_may_be_a_bare_array():
+    tx = optax.GradientTransformation(lambda params: jnp.zeros(2), lambda u, state, params=None: (u, state + 1))
+    for optimizer in (OptaxOptimizer(tx), AdamW(init_verbose=False)):
+        variable = keras.Variable(np.zeros(1))
+        optimizer.apply([np.ones(1, np.float32)], [variable])
+        held = states(optimizer)
+        optimizer.build([variable])
+        assert same(states(optimizer), held)
+    bare = OptaxOptimizer(tx)
+    bare.apply([np.ones(1, np.float32)], [keras.Variable(np.zeros(1))])
+    assert next(v for v in bare.variables if v.name == "state").numpy().tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("saved", "own"),
     [

@@ -75,20 +75,34 @@ def test_chunks_change_nothing_and_there_is_one_program(runs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), chunked.values, runs.values)
 
 
-def test_the_program_is_halved_until_it_fits(runs):
+def hungry(size):
+    compiled = jax.jit(jax.vmap(train)).lower(jnp.ones(size), jnp.ones(size)).compile().memory_analysis()
+    return compiled.temp_size_in_bytes + compiled.output_size_in_bytes + compiled.argument_size_in_bytes
+
+
+class Device:
+    def memory_stats(self):
+        # A tenth of what is free is left alone.
+        return {"bytes_limit": (hungry(3) + hungry(6)) / 2 / 0.9 + 1000, "bytes_in_use": 1000}
+
+
+@pytest.mark.parametrize("told_by", ["argument", "device"])
+def test_the_program_is_halved_until_it_fits(runs, told_by, monkeypatch):
     sizes = []
 
     def counted(**point):
         sizes.append(1)
         return train(**point)
 
-    def hungry(size):
-        compiled = jax.jit(jax.vmap(train)).lower(jnp.ones(size), jnp.ones(size)).compile().memory_analysis()
-        return compiled.temp_size_in_bytes + compiled.output_size_in_bytes + compiled.argument_size_in_bytes
-
-    small = aj.sweep(counted, GRID, memory_limit=(hungry(3) + hungry(6)) / 2, progress=False)
+    limit = (hungry(3) + hungry(6)) / 2 if told_by == "argument" else None
+    if told_by == "device":
+        monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    small = aj.sweep(counted, GRID, memory_limit=limit, progress=False)
     assert len(sizes) == 2
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), small.values, runs.values)
+
+
+def test_one_run_that_does_not_fit_is_an_error():
     with pytest.raises(MemoryError, match=r"one run needs .* bytes, `memory_limit` is 1"):
         aj.sweep(train, GRID, memory_limit=1)
 

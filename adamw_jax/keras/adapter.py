@@ -136,13 +136,9 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 variable.assign(parameters[key])
         space.slots.write(state, set(given))
 
-    @property
-    def learning_rate(self) -> Any:
-        """The rate: a Variable, or a schedule's value at this iteration."""
-        return super().learning_rate
-
-    @learning_rate.setter
+    @keras.optimizers.Optimizer.learning_rate.setter
     def learning_rate(self, value: Any) -> None:
+        """Sets the rate, where somebody reads it."""
         if self._optax.rate_refused:
             raise ValueError(
                 "`learning_rate` cannot be set: `tx` was built with a rate of its own. Pass a function "

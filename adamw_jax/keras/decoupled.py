@@ -10,13 +10,12 @@ import keras
 import optax
 
 from adamw_jax import checks
-from adamw_jax.cycles import Cycles, WarmRestarts
+from adamw_jax.cycles import Cycles
 from adamw_jax.keras.adapter import OptaxOptimizer
-from adamw_jax.keras.held import HeldCosine, HeldFactor
+from adamw_jax.keras.held import HeldCosine, HeldFactor, held_cosine
 from adamw_jax.keras.paths import table
 from adamw_jax.keras.rules import WeightRules
 from adamw_jax.keras.slots import add_variable
-from adamw_jax.schedules import cosine_warm_restarts
 from adamw_jax.transforms.coupling import COUPLINGS
 from adamw_jax.transforms.leaves import wide
 
@@ -159,20 +158,12 @@ class DecoupledOptimizer(OptaxOptimizer):
     def _annealed(self) -> bool:
         return bool(self._fixed.use_cosine_annealing and self._fixed.total_iterations > 1)
 
-    def _cosine(self, eta_min: Any, eta_max: Any) -> WarmRestarts:
+    def _cosine(self, eta_min: Any, eta_max: Any) -> HeldCosine:
         fixed = self._fixed
-        return cosine_warm_restarts(
-            max(fixed.total_iterations, 1),
-            t_mult=fixed.t_mult,
-            eta_min=eta_min,
-            eta_max=eta_max,
-            autorestart=fixed.autorestart,
-        )
+        return held_cosine(fixed.total_iterations, eta_min, eta_max, t_mult=fixed.t_mult, autorestart=fixed.autorestart)
 
     def _schedule(self) -> Cycles:
-        if not self._annealed:
-            return HeldFactor(self.eta_t.value)
-        return HeldCosine(**vars(self._cosine(self.eta_min.value, self.eta_max.value)))
+        return self._cosine(self.eta_min.value, self.eta_max.value) if self._annealed else HeldFactor(self.eta_t.value)
 
     def _preset(self, learning_rate: Any) -> optax.GradientTransformation:
         keys, fixed, rules = self._optax.keys, self._fixed, self._rules

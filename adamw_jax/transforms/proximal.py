@@ -28,7 +28,7 @@ def _shrink(scalars: Any, u: Any, p: Any, value: Any) -> tuple[chex.Array, ...]:
 
 
 def soft_threshold(
-    l1: Rules,
+    proximal_l1: Rules,
     *,
     coupling: str | Corrected = "schedule",
     peak: Scalar = 1.0,
@@ -45,7 +45,7 @@ def soft_threshold(
     l1 sign(theta) has the same strength but steps across zero and back.
 
     Args:
-      l1: rules that give l1 >= 0 per leaf; 0 where no pattern matches.
+      proximal_l1: rules that give l1 >= 0 per leaf; 0 where no pattern matches.
       coupling: the factor c.
       peak: the largest alpha eta of the run, for `Corrected`.
       normalize: as in `add_decoupled_decay`.
@@ -73,7 +73,7 @@ def soft_threshold(
     check_normalize(normalize)
 
     def values_for(params: Params) -> list[Any]:
-        thresholds = resolve_rules("l1", l1, params, check_multiplier, 0.0)
+        thresholds = resolve_rules("proximal_l1", proximal_l1, params, check_multiplier, 0.0)
         factors = resolve_rules("multipliers", multipliers, params, check_multiplier, 1.0)
         flags = coupling.flags(params) if isinstance(coupling, Corrected) else [False] * len(factors)
         return list(zip(thresholds, factors, flags, strict=True))
