@@ -1,4 +1,6 @@
-"""Bad input: one row a mistake, with the words its error must contain: the argument, the rule and the value."""
+"""Bad input: one row a mistake, with the text of its error: the argument, the rule and the value."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,11 @@ ROWS = [
     (lambda: aj.adamw(0.1, b2=NAN), ValueError, "`b2` must be a finite number in [0, 1), got nan"),
     (lambda: aj.adamw(0.1, b1="0.9"), TypeError, "`b1` must be a number or a JAX scalar, got '0.9' of type str"),
     (lambda: aj.adamw(0.1, b1=True), TypeError, "`b1` must be a number or a JAX scalar, got True of type bool"),
-    (lambda: aj.adamw(0.1, b1=jnp.ones(2)), TypeError, "`b1` must be a number or a JAX scalar"),
+    (
+        lambda: aj.adamw(0.1, b1=jnp.ones(2)),
+        TypeError,
+        "`b1` must be a number or a JAX scalar, got Array([1., 1.], dtype=float32) of type ArrayImpl",
+    ),
     (lambda: aj.adamw(0.1, b1=1j), TypeError, "`b1` must be a number or a JAX scalar, got 1j of type complex"),
     (lambda: aj.adamw(0.1, eps=0), ValueError, "`eps` must be a finite number in (0, inf), got 0"),
     (lambda: aj.adamw(0.1, eps=-1e-8), ValueError, "`eps` must be a finite number in (0, inf), got -1e-08"),
@@ -35,100 +41,349 @@ ROWS = [
     (lambda: aj.adamw(0.1, amsgrad="yes"), TypeError, "`amsgrad` must be True or False, got 'yes' of type str"),
     (lambda: aj.adamw(-0.1), ValueError, "`learning_rate` must be a finite number in [0, inf), got -0.1"),
     (lambda: aj.adamw(INF), ValueError, "`learning_rate` must be a finite number in [0, inf), got inf"),
-    (lambda: aj.adamw(None), TypeError, "`learning_rate` must be a number or a JAX scalar, got None"),
+    (lambda: aj.adamw(None), TypeError, "`learning_rate` must be a number or a JAX scalar, got None of type NoneType"),
     (lambda: aj.nadamw(0.1, b1=1), ValueError, "`b1` must be a finite number in [0, 1), got 1"),
-    (lambda: aj.nadamw(0.1, momentum_decay=-1), ValueError, "`momentum_decay` must be a finite number in [0, inf)"),
+    (
+        lambda: aj.nadamw(0.1, momentum_decay=-1),
+        ValueError,
+        "`momentum_decay` must be a finite number in [0, inf), got -1",
+    ),
     (lambda: aj.sgdw(0.1, momentum=1.0), ValueError, "`momentum` must be a finite number in [0, 1), got 1"),
     (lambda: aj.sgdw(0.1, momentum=-0.5), ValueError, "`momentum` must be a finite number in [0, 1), got -0.5"),
     (lambda: aj.sgdw(0.1, nesterov=0), TypeError, "`nesterov` must be True or False, got 0 of type int"),
     (lambda: aj.scale_by_amsgrad(max_of="mu"), ValueError, "`max_of` must be one of 'nu', 'nu_hat', got 'mu'"),
-    (lambda: aj.scale_by_amsgrad(max_of="nu_hat", epsilon_hat=True), ValueError, "`epsilon_hat` must be False with"),
-    (lambda: aj.scale_by_nadam(shared_correction=None), TypeError, "`shared_correction` must be True or False"),
-    (lambda: aj.adamw(0.1, moment_dtype="int32"), ValueError, "`moment_dtype` must be"),
-    (lambda: aj.adamw(0.1, moment_dtype="no dtype"), (TypeError, ValueError), "`moment_dtype` must be"),
-    (lambda: aj.adamw(0.1, coupling="optax"), ValueError, "`coupling` must be one of 'learning_rate', 'schedule'"),
-    (lambda: aj.adamw(0.1, coupling=None), ValueError, "`coupling` must be one of"),
-    (lambda: aj.adamw(0.1, multiplier_scales_decay=2), TypeError, "`multiplier_scales_decay` must be True or False"),
-    (lambda: aj.adamw(0.1, normalize_decay="run"), ValueError, "`normalize_decay` must be None, a number or 'cycle'"),
-    (lambda: aj.adamw(0.1, normalize_decay=0), ValueError, "`normalize_decay` must be a finite number in [1, inf)"),
-    (lambda: aj.adamw(0.1, normalize_decay="cycle"), ValueError, "`normalize_decay` must not be 'cycle' unless"),
-    (lambda: aj.sgdw(0.1, normalize_decay="cycle", schedule=lambda c: 1.0), ValueError, "must not be 'cycle' unless"),
+    (
+        lambda: aj.scale_by_amsgrad(max_of="nu_hat", epsilon_hat=True),
+        ValueError,
+        "`epsilon_hat` must be False with max_of='nu_hat', got True",
+    ),
+    (
+        lambda: aj.scale_by_nadam(shared_correction=None),
+        TypeError,
+        "`shared_correction` must be True or False, got None of type NoneType",
+    ),
+    (
+        lambda: aj.adamw(0.1, moment_dtype="int32"),
+        ValueError,
+        "`moment_dtype` must be None, 'packed', 'packed8', bfloat16, float32 or float64, got int32",
+    ),
+    (
+        lambda: aj.adamw(0.1, moment_dtype="no dtype"),
+        TypeError,
+        "`moment_dtype` must be None, 'packed', 'packed8' or a floating dtype, got 'no dtype'",
+    ),
+    (
+        lambda: aj.adamw(0.1, coupling="optax"),
+        ValueError,
+        "`coupling` must be one of 'learning_rate', 'schedule', 'constant', 'corrected', got 'optax'",
+    ),
+    (
+        lambda: aj.adamw(0.1, coupling=None),
+        ValueError,
+        "`coupling` must be one of 'learning_rate', 'schedule', 'constant', 'corrected', got None",
+    ),
+    (
+        lambda: aj.adamw(0.1, multiplier_scales_decay=2),
+        TypeError,
+        "`multiplier_scales_decay` must be True or False, got 2 of type int",
+    ),
+    (
+        lambda: aj.adamw(0.1, normalize_decay="run"),
+        ValueError,
+        "`normalize_decay` must be None, a number or 'cycle', got 'run'",
+    ),
+    (
+        lambda: aj.adamw(0.1, normalize_decay=0),
+        ValueError,
+        "`normalize_decay` must be a finite number in [1, inf), got 0",
+    ),
+    (
+        lambda: aj.adamw(0.1, normalize_decay="cycle"),
+        ValueError,
+        ("`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, got schedule=None"),
+    ),
+    (
+        lambda: aj.sgdw(0.1, normalize_decay="cycle", schedule=lambda c: 1.0),
+        ValueError,
+        (
+            "`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, got "
+            "schedule=<function>"
+        ),
+    ),
     (lambda: aj.adamw(0.1, schedule=-1.0), ValueError, "`schedule` must be a finite number in [0, inf), got -1"),
-    (lambda: aj.adamw(0.1, schedule="cosine"), TypeError, "`schedule` must be a number or a JAX scalar, got 'cosine'"),
-    (lambda: aj.adamw(lambda c: 0.1, weight_decay=0.1), ValueError, "write learning_rate=peak, schedule=lambda count"),
-    (lambda: aj.adamw(lambda c: 0.1, weight_decay={"kernel": 0.1}), ValueError, "or coupling='learning_rate'"),
-    (lambda: init(aj.adamw(0.1, weight_decay=-0.1)), ValueError, "`weight_decay` must be a finite number in [0, inf)"),
-    (lambda: init(aj.adamw(0.1, weight_decay=NAN)), ValueError, "`weight_decay` must be a finite number in [0, inf)"),
-    (lambda: init(aj.adamw(0.1, weight_decay=(0.1, INF))), ValueError, "`weight_decay l2` must be a finite number"),
-    (lambda: init(aj.adamw(0.1, weight_decay=(-1, 0.1))), ValueError, "`weight_decay l1` must be a finite number"),
-    (lambda: init(aj.adamw(0.1, weight_decay=(1, 1, 1))), ValueError, "`weight_decay` must be a tree with the struc"),
-    (lambda: init(aj.adamw(0.1, weight_decay={"kernel": (1, 1, 1)})), ValueError, "a pair (l1, l2), got (1, 1, 1)"),
-    (lambda: init(aj.adamw(0.1, weight_decay=None)), TypeError, "`weight_decay` must be a number, a mapping, a func"),
-    (lambda: init(aj.adamw(0.1, weight_decay="0.1")), TypeError, "`weight_decay` must be a number, a mapping, a func"),
-    (lambda: init(aj.adamw(0.1, weight_decay={"kernl": 0.1})), ValueError, "the nearest are 'dense/kernel'"),
+    (
+        lambda: aj.adamw(0.1, schedule="cosine"),
+        TypeError,
+        "`schedule` must be a number or a JAX scalar, got 'cosine' of type str",
+    ),
+    (
+        lambda: aj.adamw(lambda c: 0.1, weight_decay=0.1),
+        ValueError,
+        (
+            "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could "
+            "say how much of it is eta, got <function>: write learning_rate=peak, schedule=lambda count: "
+            "rate(count) / peak to schedule the decay with the step, or coupling='learning_rate' to multiply"
+            " the decay by the rate as optax does"
+        ),
+    ),
+    (
+        lambda: aj.adamw(lambda c: 0.1, weight_decay={"kernel": 0.1}),
+        ValueError,
+        (
+            "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could "
+            "say how much of it is eta, got <function>: write learning_rate=peak, schedule=lambda count: "
+            "rate(count) / peak to schedule the decay with the step, or coupling='learning_rate' to multiply"
+            " the decay by the rate as optax does"
+        ),
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=-0.1)),
+        ValueError,
+        "`weight_decay` must be a finite number in [0, inf), got -0.1",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=NAN)),
+        ValueError,
+        "`weight_decay` must be a finite number in [0, inf), got nan",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=(0.1, INF))),
+        ValueError,
+        "`weight_decay l2` must be a finite number in [0, inf), got inf",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=(-1, 0.1))),
+        ValueError,
+        "`weight_decay l1` must be a finite number in [0, inf), got -1",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=(1, 1, 1))),
+        ValueError,
+        (
+            "`weight_decay` must be a tree with the structure of the parameters, PyTreeDef({'dense': "
+            "{'bias': *, 'kernel': *}}), got PyTreeDef((*, *, *))"
+        ),
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"kernel": (1, 1, 1)})),
+        ValueError,
+        "`weight_decay['kernel']` must be a number l2 or a pair (l1, l2), got (1, 1, 1)",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=None)),
+        TypeError,
+        "`weight_decay` must be a number, a mapping, a function or a tree of values, got None",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay="0.1")),
+        TypeError,
+        "`weight_decay` must be a number, a mapping, a function or a tree of values, got '0.1'",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"kernl": 0.1})),
+        ValueError,
+        (
+            "every pattern of `weight_decay` must match a parameter path, got 'kernl', which matches none of"
+            " the 2; the nearest are 'dense/kernel', 'dense/bias'"
+        ),
+    ),
     (
         lambda: init(aj.adamw(0.1, weight_decay={"[": 0.1})),
         ValueError,
-        "must have regular expressions as keys, got '['",
+        ("`weight_decay` must have regular expressions as keys, got '[': unterminated character set at position 0"),
     ),
-    (lambda: init(aj.adamw(0.1, weight_decay={"kernel": "x"})), TypeError, "`weight_decay['kernel']` must be a number"),
-    (lambda: init(aj.adamw(0.1, weight_decay={"kernel": -1})), ValueError, "`weight_decay['kernel']` must be a finite"),
-    (lambda: init(aj.adamw(0.1, weight_decay=lambda p, x: None)), TypeError, "`weight_decay('dense/bias')` must be"),
-    (lambda: init(aj.adamw(0.1, weight_decay=[0.1, 0.2])), ValueError, "`weight_decay` must be a tree with the struct"),
-    (lambda: init(aj.adamw(0.1, weight_decay=(0.1, 0.2)), (1.0, 1.0)), ValueError, "whether a pair is (l1, l2) or a"),
-    (lambda: init(aj.adamw(0.1, lr_multipliers={"nothing": 2})), ValueError, "every pattern of `lr_multipliers` must"),
-    (lambda: init(aj.adamw(0.1, lr_multipliers=-2.0)), ValueError, "`lr_multipliers` must be a finite number in [0"),
-    (lambda: init(aj.adamw(0.1, lr_multipliers=(1.0, 2.0))), TypeError, "`lr_multipliers` must be a number or a JAX"),
-    (lambda: init(aj.adamw(0.1, lr_multipliers={"dense": {"kernel": -1, "bias": 1}})), ValueError, "at 'dense/kernel'"),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"kernel": "x"})),
+        TypeError,
+        "`weight_decay['kernel']` must be a number or a JAX scalar, got 'x' of type str",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"kernel": -1})),
+        ValueError,
+        "`weight_decay['kernel']` must be a finite number in [0, inf), got -1",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=lambda p, x: None)),
+        TypeError,
+        "`weight_decay('dense/bias')` must be a number or a JAX scalar, got None of type NoneType",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=[0.1, 0.2])),
+        ValueError,
+        (
+            "`weight_decay` must be a tree with the structure of the parameters, PyTreeDef({'dense': "
+            "{'bias': *, 'kernel': *}}), got PyTreeDef([*, *])"
+        ),
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=(0.1, 0.2)), (1.0, 1.0)),
+        ValueError,
+        (
+            "`weight_decay` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of "
+            "arrays: use a function (path, leaf) -> value, got (0.1, 0.2)"
+        ),
+    ),
+    (
+        lambda: init(aj.adamw(0.1, lr_multipliers={"nothing": 2})),
+        ValueError,
+        (
+            "every pattern of `lr_multipliers` must match a parameter path, got 'nothing', which matches "
+            "none of the 2; the nearest are 'dense/bias', 'dense/kernel'"
+        ),
+    ),
+    (
+        lambda: init(aj.adamw(0.1, proximal_l1={"kernl": 0.1})),
+        ValueError,
+        "every pattern of `proximal_l1` must match a parameter path, got 'kernl', which matches none of the 2; the "
+        "nearest are 'dense/kernel', 'dense/bias'",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, lr_multipliers=-2.0)),
+        ValueError,
+        "`lr_multipliers` must be a finite number in [0, inf), got -2",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, lr_multipliers=(1.0, 2.0))),
+        TypeError,
+        "`lr_multipliers` must be a number or a JAX scalar, got (1.0, 2.0) of type tuple",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, lr_multipliers={"dense": {"kernel": -1, "bias": 1}})),
+        ValueError,
+        "`lr_multipliers at 'dense/kernel'` must be a finite number in [0, inf), got -1",
+    ),
     (
         lambda: init(aj.adamw(0.1), {"n": jnp.ones(2, int)}),
         TypeError,
-        "`params` must have real floating leaves, got int",
+        "`params` must have real floating leaves, got int32 at 'n'",
     ),
-    (lambda: init(aj.sgdw(0.1), {"z": jnp.ones(2, complex)}), TypeError, "got complex64 at 'z'"),
-    (lambda: init(aj.nadamw(0.1), jnp.ones(2, bool)), TypeError, "got bool at 'the only leaf'"),
-    (lambda: update(aj.adamw(0.1, weight_decay=0.1)), ValueError, "`params` must be given to update(updates, state,"),
-    (lambda: update(aj.sgdw(0.1, weight_decay=0.1)), ValueError, "`params` must be given to update(updates, state,"),
-    (lambda: update(aj.add_decoupled_decay(0.1, normalize="cycle"), PARAMS), ValueError, "outside of with_warm_rest"),
-    (lambda: aj.add_decoupled_decay(0.1, normalize="run"), ValueError, "`normalize` must be None, a number of updates"),
-    (lambda: update(aj.scale_by_alpha()), ValueError, "`alpha` must be given: put the stage inside with_learning_rate"),
-    (lambda: update(aj.scale_by_eta()), ValueError, "`eta` must be given: put the stage inside with_warm_restarts"),
-    (lambda: aj.scale_by_adam().update([jnp.ones(2)], aj.scale_by_adam().init(PARAMS)), ValueError, "one structure"),
+    (
+        lambda: init(aj.sgdw(0.1), {"z": jnp.ones(2, complex)}),
+        TypeError,
+        "`params` must have real floating leaves, got complex64 at 'z'",
+    ),
+    (
+        lambda: init(aj.nadamw(0.1), jnp.ones(2, bool)),
+        TypeError,
+        "`params` must have real floating leaves, got bool at 'the only leaf'",
+    ),
+    (
+        lambda: update(aj.adamw(0.1, weight_decay=0.1)),
+        ValueError,
+        "`params` must be given to update(updates, state, params) to decay them, got None",
+    ),
+    (
+        lambda: update(aj.sgdw(0.1, weight_decay=0.1)),
+        ValueError,
+        "`params` must be given to update(updates, state, params) to decay them, got None",
+    ),
+    (
+        lambda: update(aj.add_decoupled_decay(0.1, normalize="cycle"), PARAMS),
+        ValueError,
+        "`normalize` must not be 'cycle' outside of with_warm_restarts, got 'cycle'",
+    ),
+    (
+        lambda: aj.add_decoupled_decay(0.1, normalize="run"),
+        ValueError,
+        "`normalize` must be None, a number of updates or 'cycle', got 'run'",
+    ),
+    (
+        lambda: update(aj.scale_by_alpha()),
+        ValueError,
+        "the extra argument `alpha` must be given: put the stage inside with_learning_rate, got None",
+    ),
+    (
+        lambda: update(aj.scale_by_eta()),
+        ValueError,
+        "the extra argument `eta` must be given: put the stage inside with_warm_restarts, got None",
+    ),
+    (
+        lambda: aj.scale_by_adam().update([jnp.ones(2)], aj.scale_by_adam().init(PARAMS)),
+        ValueError,
+        (
+            "updates, parameters and the state's moments must have one structure, got PyTreeDef([*]) and "
+            "PyTreeDef({'dense': {'bias': *, 'kernel': *}})"
+        ),
+    ),
     (lambda: aj.cosine_warm_restarts(0), ValueError, "`period` must be an integer from 1 to 2147483647, got 0"),
     (lambda: aj.cosine_warm_restarts(2.5), ValueError, "`period` must be an integer from 1 to 2147483647, got 2.5"),
-    (lambda: aj.cosine_warm_restarts(2**31), ValueError, "`period` must be an integer from 1 to 2147483647, got 2147"),
-    (lambda: aj.cosine_warm_restarts("10"), TypeError, "`period` must be a number or a JAX scalar, got '10'"),
+    (
+        lambda: aj.cosine_warm_restarts(2**31),
+        ValueError,
+        "`period` must be an integer from 1 to 2147483647, got 2147483648",
+    ),
+    (
+        lambda: aj.cosine_warm_restarts("10"),
+        TypeError,
+        "`period` must be a number or a JAX scalar, got '10' of type str",
+    ),
     (lambda: aj.cosine_warm_restarts(5, t_mult=0), ValueError, "`t_mult` must be a finite number in (0, inf), got 0"),
-    (lambda: aj.cosine_warm_restarts(5, eta_min=1, eta_max=0.5), ValueError, "`eta_min` must not be above `eta_max`"),
-    (lambda: aj.cosine_warm_restarts(5, eta_min=-0.1), ValueError, "`eta_min` must be a finite number in [0, inf)"),
-    (lambda: aj.cosine_warm_restarts(5, eta_max_decay=0), ValueError, "`eta_max_decay` must be a finite number in (0"),
+    (
+        lambda: aj.cosine_warm_restarts(5, eta_min=1, eta_max=0.5),
+        ValueError,
+        "`eta_min` must not be above `eta_max`, got 1 and 0.5",
+    ),
+    (
+        lambda: aj.cosine_warm_restarts(5, eta_min=-0.1),
+        ValueError,
+        "`eta_min` must be a finite number in [0, inf), got -0.1",
+    ),
+    (
+        lambda: aj.cosine_warm_restarts(5, eta_max_decay=0),
+        ValueError,
+        "`eta_max_decay` must be a finite number in (0, inf), got 0",
+    ),
     (
         lambda: aj.cosine_warm_restarts(5, warmup=-1),
         ValueError,
-        "`warmup` must be an integer from 0 to 2147483647, got",
+        "`warmup` must be an integer from 0 to 2147483647, got -1",
     ),
-    (lambda: aj.cosine_warm_restarts(5, endpoint="no"), TypeError, "`endpoint` must be True or False, got 'no'"),
+    (
+        lambda: aj.cosine_warm_restarts(5, endpoint="no"),
+        TypeError,
+        "`endpoint` must be True or False, got 'no' of type str",
+    ),
     (lambda: aj.normalized_decay(-1.0, 10), ValueError, "`lambda_norm` must be a finite number in [0, inf), got -1"),
     (lambda: aj.normalized_decay(1.0, 0), ValueError, "`updates` must be a finite number in [1, inf), got 0"),
-    (lambda: aj.restart(aj.adamw(0.1).init(PARAMS)), ValueError, "`state` must contain a WarmRestartsState, got"),
+    (
+        lambda: aj.restart(aj.adamw(0.1).init(PARAMS)),
+        ValueError,
+        "`state` must contain a WarmRestartsState, got LearningRateState without one",
+    ),
     (lambda: aj.current_eta((1, 2)), ValueError, "`state` must contain a WarmRestartsState, got tuple without one"),
-    (lambda: aj.restart(init(aj.adamw(0.1, schedule=RESTARTS)), period=0), ValueError, "`period` must be an integer"),
-    (lambda: aj.set_position(init(aj.adamw(0.1, schedule=RESTARTS)), 1.5), ValueError, "`t_cur` must be an integer"),
-    (lambda: aj.set_position(init(aj.adamw(0.1, schedule=RESTARTS)), 1, eta=-1), ValueError, "`eta` must be a finite"),
-    (lambda: aj.set_position(init(aj.adamw(0.1, schedule=RESTARTS)), 1, cycle=-1), ValueError, "`cycle` must be an"),
+    (
+        lambda: aj.restart(init(aj.adamw(0.1, schedule=RESTARTS)), period=0),
+        ValueError,
+        "`period` must be an integer from 1 to 2147483647, got 0",
+    ),
+    (
+        lambda: aj.set_position(init(aj.adamw(0.1, schedule=RESTARTS)), 1.5),
+        ValueError,
+        "`t_cur` must be an integer from -2147483647 to 2147483647, got 1.5",
+    ),
+    (
+        lambda: aj.set_position(init(aj.adamw(0.1, schedule=RESTARTS)), 1, eta=-1),
+        ValueError,
+        "`eta` must be a finite number in [0, inf), got -1",
+    ),
+    (
+        lambda: aj.set_position(init(aj.adamw(0.1, schedule=RESTARTS)), 1, cycle=-1),
+        ValueError,
+        "`cycle` must be an integer from 0 to 2147483647, got -1",
+    ),
     (
         lambda: aj.values_by_label({"a": "x"}, {"y": 1.0}),
         ValueError,
-        "`values` must have the labels of the tree, ['x']",
+        "`values` must have the labels of the tree, ['x'], got ['y']",
     ),
 ]
 
 
-@pytest.mark.parametrize(("mistake", "kind", "words"), ROWS, ids=[words for _, _, words in ROWS])
-def test_bad_input_is_named(mistake, kind, words):
+@pytest.mark.parametrize(("mistake", "kind", "text"), ROWS, ids=[text for _, _, text in ROWS])
+def test_bad_input_is_named(mistake, kind, text):
     with pytest.raises(kind) as error:
         mistake()
-    assert words in str(error.value)
+    assert re.sub(r"<function \S+ at 0x\w+>", "<function>", str(error.value)) == text
 
 
 @pytest.mark.parametrize("preset", [aj.adamw, aj.nadamw, aj.sgdw])
