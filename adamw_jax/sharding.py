@@ -56,7 +56,7 @@ def state_shardings(
 
     Source: Rajbhandari et al., arXiv 1910.02054, section 5.1 (ZeRO stage 1: the optimizer's state partitioned).
 
-    >>> mesh = AbstractMesh((8,), ("data",))
+    >>> mesh = AbstractMesh((8,), ("data",), axis_types=(AxisType.Auto,))
     >>> tx, shapes = optax.trace(0.9), {"w": jax.ShapeDtypeStruct((256, 8), "float32")}
     >>> state_shardings(tx, shapes, mesh=mesh, mode="zero1").trace["w"].spec
     P('data',)

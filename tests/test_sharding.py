@@ -50,6 +50,11 @@ def gradients(count):
     return jax.tree.map(lambda p: np.sin(np.asarray(p) * (count + 2)), params())
 
 
+def abstract_mesh(shape=(8,), names=("data",)):
+    # Which type the axes have by default depends on JAX's version.
+    return AbstractMesh(shape, names, axis_types=(AxisType.Auto,) * len(names))
+
+
 def make_mesh(kind="auto", shape=(8,), names=("data",)):
     return jax.make_mesh(shape, names, axis_types=(AXIS_TYPES[kind],) * len(names))
 
@@ -86,7 +91,7 @@ ZERO1 = [
 
 @pytest.mark.parametrize(("shape", "spec", "axis", "expected"), ZERO1, ids=str)
 def test_zero1_splits_the_first_whole_divisible_dimension(shape, spec, axis, expected):
-    mesh = AbstractMesh((4, 2), ("data", "model"))
+    mesh = abstract_mesh((4, 2), ("data", "model"))
     leaf = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
     kwargs = {"mesh": mesh, "axis": axis, "min_size": MIN_SIZE}
     assert state_shardings(optax.trace(0.9), leaf, mode="zero1", **kwargs).trace.spec == expected
@@ -95,7 +100,7 @@ def test_zero1_splits_the_first_whole_divisible_dimension(shape, spec, axis, exp
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_like_params_places_every_leaf_of_its_parameters_shape_as_the_parameter(name):
-    mesh = AbstractMesh((4, 2), ("data", "model"))
+    mesh = abstract_mesh((4, 2), ("data", "model"))
     by_name = {"head": P("data"), "kernel": P("data", "model"), "bias": P("model"), "odd": P()}
     shapes = {path[-1].key: leaf.shape for path, leaf in jax.tree.leaves_with_path(params())}
     placed = jax.tree.map_with_path(
@@ -114,7 +119,7 @@ def test_like_params_places_every_leaf_of_its_parameters_shape_as_the_parameter(
 
 
 def test_parameters_of_one_shape_keep_their_own_placements():
-    mesh = AbstractMesh((4, 2), ("data", "model"))
+    mesh = abstract_mesh((4, 2), ("data", "model"))
 
     def leaf(*spec):
         return jax.ShapeDtypeStruct((8, 8), jnp.float32, sharding=NamedSharding(mesh, P(*spec)))
@@ -125,7 +130,7 @@ def test_parameters_of_one_shape_keep_their_own_placements():
 
 
 def test_zero1_leaves_statistics_smaller_than_their_parameter_whole():
-    shardings = state_shardings(COUPLED["factored"], params(), mesh=AbstractMesh((8,), ("data",)), mode="zero1")
+    shardings = state_shardings(COUPLED["factored"], params(), mesh=abstract_mesh(), mode="zero1")
     assert set(jax.tree.leaves(specs(optax.tree.get(shardings, "v_row")))) == {P()}
 
 
@@ -337,11 +342,14 @@ def test_the_specs_are_those_of_a_shard_map(axis_type):
         out_specs=(split, specs(shardings)),
         axis_names={"data"},
     )
-    step = jax.jit(mapped, out_shardings=(NamedSharding(mesh, P()), shardings))
+    # Explicit axes take what is placed as the specs say.
+    placed = fsdp_shardings(params(), mesh=mesh, min_size=MIN_SIZE)
+    step = jax.jit(mapped, out_shardings=(placed, shardings))
     parameters = jax.device_put(params(), NamedSharding(mesh, P()))
     state = init_sharded(tx, parameters, mesh=mesh, mode="zero1", min_size=MIN_SIZE)
+    parameters = jax.device_put(parameters, placed)
     for count in range(5):
-        parameters, state = step(parameters, state, jax.device_put(gradients(count), NamedSharding(mesh, P())))
+        parameters, state = step(parameters, state, jax.device_put(gradients(count), placed))
     assert jax.tree.map(lambda leaf: leaf.sharding, state) == shardings
     assert_same_run((parameters, state), train_alone("nadamw all options"))
 
@@ -400,7 +408,7 @@ def gpt2_shapes(vocabulary=50257, width=768, layers=12, context=1024):
 @pytest.mark.parametrize("name", ["adamw", "adamw amsgrad", "nadamw", "sgdw", "optax.adamw"])
 def test_zero1_holds_an_eighth_of_gpt2(name):
     tx = ALONE[name]
-    mesh, shapes = AbstractMesh((8,), ("data",)), gpt2_shapes()
+    mesh, shapes = abstract_mesh(), gpt2_shapes()
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 124_439_808
     state = jax.eval_shape(tx.init, shapes)
     whole = bytes_per_device(state, state_shardings(tx, shapes, mesh=mesh, mode="replicated"))
