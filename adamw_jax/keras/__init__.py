@@ -4,18 +4,18 @@ from adamw_jax.keras.backend import require_jax
 
 require_jax()
 
-from adamw_jax.keras.adapter import OptaxOptimizer as OptaxOptimizer  # noqa: E402
-from adamw_jax.keras.callbacks import (  # noqa: E402
+from adamw_jax.keras.adapter import OptaxOptimizer as OptaxOptimizer
+from adamw_jax.keras.callbacks import (
     HyperparameterSetter as HyperparameterSetter,
     RateLogger as RateLogger,
 )
-from adamw_jax.keras.decays import (  # noqa: E402
+from adamw_jax.keras.decays import (
     fill_dict_in_order as fill_dict_in_order,
     get_weight_decays as get_weight_decays,
     restore_penalties as restore_penalties,
 )
-from adamw_jax.keras.decoupled import DecoupledOptimizer as DecoupledOptimizer  # noqa: E402
-from adamw_jax.keras.optimizers import (  # noqa: E402
+from adamw_jax.keras.decoupled import DecoupledOptimizer as DecoupledOptimizer
+from adamw_jax.keras.optimizers import (
     SGDW as SGDW,
     AdamW as AdamW,
     NadamW as NadamW,
