@@ -18,7 +18,8 @@ import optax
 
 import adamw_jax as aj
 from adamw_jax import plot as pictures
-from benchmarks.report import plot, publish
+from benchmarks.pictures import plot
+from benchmarks.report import publish
 from benchmarks.trainings import PROBLEMS, Problem, fit, network, scores, train
 
 RATES = {"adam": np.geomspace(3e-4, 1e-1, 7), "sgd": np.geomspace(5e-3, 2.0, 7)}

@@ -112,20 +112,27 @@ PICTURES = {
 """The function that draws, the size in inches, rows and columns of axes."""
 
 
-def figure(name):
-    """Return one picture of the results that there are."""
+def plot(name, function, size=(7, 4), grid=(1, 1)):
+    """Let `function(axes)` draw results/<name>.png, a grid of axes; without matplotlib there is no picture."""
+    if not find_spec("matplotlib"):
+        return
     import matplotlib.pyplot as plt
 
-    function, size, grid = PICTURES[name]
-    drawn, axes = plt.subplots(*grid, figsize=size, layout="constrained")
-    function(axes, json.loads((HERE / "results" / f"{name}.json").read_text())["rows"])
-    return drawn
+    figure, axes = plt.subplots(*grid, figsize=size, layout="constrained")
+    function(axes)
+    figure.savefig(HERE / "results" / f"{name}.png", dpi=110)
+    plt.close(figure)
+
+
+def rows_of(name):
+    """Return the rows that were measured."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text())["rows"]
 
 
 def draw(name):
-    """Write one picture; without matplotlib there is none."""
-    if find_spec("matplotlib"):
-        figure(name).savefig(HERE / "results" / f"{name}.png", dpi=110)
+    """Draw one picture of the results that there are."""
+    function, size, grid = PICTURES[name]
+    plot(name, lambda axes: function(axes, rows_of(name)), size, grid)
 
 
 if __name__ == "__main__":

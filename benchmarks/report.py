@@ -38,15 +38,3 @@ def publish(name, rows):
     if name in pictures.PICTURES:
         pictures.draw(name)
     print(table(rows))
-
-
-def plot(name, draw, size=(7, 4), grid=(1, 1)):
-    """Let `draw(axes)` draw results/<name>.png, a grid of axes; without matplotlib there is no picture."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        return
-    figure, axes = plt.subplots(*grid, figsize=size, layout="constrained")
-    draw(axes)
-    figure.savefig(HERE / "results" / f"{name}.png", dpi=110)
-    plt.close(figure)

@@ -43,7 +43,9 @@ def test_the_best_pair_is_that_of_the_mean_over_the_seeds():
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_results_become_a_picture_with_labelled_axes(name):
-    figure = pictures.figure(name)
+    function, size, grid = pictures.PICTURES[name]
+    figure, axes = plt.subplots(*grid, figsize=size)
+    function(axes, pictures.rows_of(name))
     assert all(axes.get_xlabel() and axes.has_data() for axes in figure.axes)
     assert figure.axes[0].get_ylabel() or figure.axes[0].get_yticklabels()
     plt.close(figure)

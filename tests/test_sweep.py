@@ -80,10 +80,14 @@ def hungry(size):
     return compiled.temp_size_in_bytes + compiled.output_size_in_bytes + compiled.argument_size_in_bytes
 
 
+def too_little_for_six():
+    return (hungry(3) + hungry(6)) / 2
+
+
 class Device:
     def memory_stats(self):
         # A tenth of what is free is left alone.
-        return {"bytes_limit": (hungry(3) + hungry(6)) / 2 / 0.9 + 1000, "bytes_in_use": 1000}
+        return {"bytes_limit": too_little_for_six() / 0.9 + 1000, "bytes_in_use": 1000}
 
 
 @pytest.mark.parametrize("told_by", ["argument", "device"])
@@ -94,7 +98,7 @@ def test_the_program_is_halved_until_it_fits(runs, told_by, monkeypatch):
         sizes.append(1)
         return train(**point)
 
-    limit = (hungry(3) + hungry(6)) / 2 if told_by == "argument" else None
+    limit = too_little_for_six() if told_by == "argument" else None
     if told_by == "device":
         monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     small = aj.sweep(counted, GRID, memory_limit=limit, progress=False)

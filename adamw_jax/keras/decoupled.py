@@ -12,10 +12,11 @@ import optax
 from adamw_jax import checks
 from adamw_jax.cycles import Cycles
 from adamw_jax.keras.adapter import OptaxOptimizer
-from adamw_jax.keras.held import HeldCosine, HeldFactor, held_cosine
+from adamw_jax.keras.held import HeldCosine, HeldFactor
 from adamw_jax.keras.paths import table
 from adamw_jax.keras.rules import WeightRules
 from adamw_jax.keras.slots import add_variable
+from adamw_jax.schedules import cosine_warm_restarts
 from adamw_jax.transforms.coupling import COUPLINGS
 from adamw_jax.transforms.leaves import wide
 
@@ -160,7 +161,14 @@ class DecoupledOptimizer(OptaxOptimizer):
 
     def _cosine(self, eta_min: Any, eta_max: Any) -> HeldCosine:
         fixed = self._fixed
-        return held_cosine(fixed.total_iterations, eta_min, eta_max, t_mult=fixed.t_mult, autorestart=fixed.autorestart)
+        cosine = cosine_warm_restarts(
+            max(fixed.total_iterations, 1),
+            t_mult=fixed.t_mult,
+            eta_min=eta_min,
+            eta_max=eta_max,
+            autorestart=fixed.autorestart,
+        )
+        return HeldCosine(**vars(cosine))
 
     def _schedule(self) -> Cycles:
         return self._cosine(self.eta_min.value, self.eta_max.value) if self._annealed else HeldFactor(self.eta_t.value)

@@ -1,11 +1,8 @@
 """Schedules whose factor the optimizer's own Variable `eta_t` holds."""
 
-from typing import Any
-
 import chex
 
 from adamw_jax.cycles import Position, WarmRestarts
-from adamw_jax.schedules import cosine_warm_restarts
 from adamw_jax.transforms.restarts import Counted
 
 
@@ -23,11 +20,3 @@ class HeldCosine(WarmRestarts):
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
         """The factor that is held."""
         return eta
-
-
-def held_cosine(total_iterations: int, eta_min: Any, eta_max: Any, *, t_mult: Any, autorestart: bool) -> HeldCosine:
-    """The cosine of keras-adamw's arguments; see `cosine_warm_restarts`."""
-    cosine = cosine_warm_restarts(
-        max(total_iterations, 1), t_mult=t_mult, eta_min=eta_min, eta_max=eta_max, autorestart=autorestart
-    )
-    return HeldCosine(**vars(cosine))

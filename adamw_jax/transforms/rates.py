@@ -1,6 +1,7 @@
 """The learning rate: its owner, and the stages that multiply by it and by the schedule's factor."""
 
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import chex
@@ -108,7 +109,7 @@ def scale_by_rates(*names: str) -> optax.GradientTransformationExtraArgs:
         del params
         if not names:
             return updates, state
-        factor = functools.reduce(lambda a, b: a * b, (extra_arg(name, extra_args) for name in names))
+        factor = functools.reduce(operator.mul, (extra_arg(name, extra_args) for name in names))
         (updates,) = map_leaves(_scale, (factor,), (updates,))
         return updates, state
 
