@@ -1,82 +1,76 @@
-"""Weight decay done right for JAX and Keras 3: AdamW, NadamW and SGDW from small transforms in optax's protocol.
+"""Weight decay done right for JAX and Keras 3: decoupled decay for any direction, from small transforms in optax's way.
 
-Names in the order of the pipeline: gradients -> direction -> alpha -> multipliers -> decay -> eta -> -1 -> updates.
+Names in the order of the formula: theta <- theta - (alpha eta r d + c n r' (l1 sign(theta) + l2 theta)).
 """
 
-from adamw_jax.converters import convert_decay as convert_decay
-from adamw_jax.explain import explain as explain
-from adamw_jax.explaining.explanation import Explanation as Explanation
-from adamw_jax.layers import (
-    group_multipliers as group_multipliers,
-    layerwise_multipliers as layerwise_multipliers,
-    width_multipliers as width_multipliers,
-)
-from adamw_jax.paths import leaf_paths as leaf_paths, values_by_label as values_by_label
-from adamw_jax.placement import bytes_per_device as bytes_per_device, placement_report as placement_report
-from adamw_jax.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
-from adamw_jax.schedules import cosine_warm_restarts as cosine_warm_restarts, normalized_decay as normalized_decay
-from adamw_jax.sharding import (
-    fsdp_shardings as fsdp_shardings,
-    init_sharded as init_sharded,
-    state_shardings as state_shardings,
-)
-from adamw_jax.sweep import Sweep as Sweep, sweep as sweep
-from adamw_jax.transforms.adam import scale_by_adam as scale_by_adam
-from adamw_jax.transforms.amsgrad import (
-    PackedAmsgradState as PackedAmsgradState,
-    scale_by_amsgrad as scale_by_amsgrad,
-)
-from adamw_jax.transforms.coupling import (
-    Corrected as Corrected,
-    add_term as add_term,
-    scale_by_correction as scale_by_correction,
-)
-from adamw_jax.transforms.current import Current as Current, current as current
-from adamw_jax.transforms.decay import add_decoupled_decay as add_decoupled_decay
-from adamw_jax.transforms.decay_forms import DecayForm as DecayForm
-from adamw_jax.transforms.decay_variants import (
+from adamw_jax._decay import (
+    Anchored as Anchored,
     AnchoredDecayState as AnchoredDecayState,
-    add_anchored_decay as add_anchored_decay,
-    add_cautious_decay as add_cautious_decay,
-    add_huber_decay as add_huber_decay,
+    Cautious as Cautious,
+    Corrected as Corrected,
+    Huber as Huber,
+    Strength as Strength,
+    add_decoupled_decay as add_decoupled_decay,
+    convert_decay as convert_decay,
+    soft_threshold as soft_threshold,
 )
-from adamw_jax.transforms.freezing import freeze_where as freeze_where, without_moments as without_moments
-from adamw_jax.transforms.momentum import (
+from adamw_jax._decoupled import decoupled as decoupled
+from adamw_jax._direction import (
+    NarrowState as NarrowState,
     NarrowTraceState as NarrowTraceState,
-    scale_by_momentum as scale_by_momentum,
-)
-from adamw_jax.transforms.multipliers import (
-    freeze_where_zero as freeze_where_zero,
-    scale_by_multipliers as scale_by_multipliers,
-)
-from adamw_jax.transforms.nadam import (
+    PackedAmsgradState as PackedAmsgradState,
+    PackedMomentsState as PackedMomentsState,
     PackedNadamState as PackedNadamState,
     ScaleByNadamState as ScaleByNadamState,
-    scale_by_nadam as scale_by_nadam,
-)
-from adamw_jax.transforms.packed import (
-    PackedMomentsState as PackedMomentsState,
+    convert_moments as convert_moments,
+    from_optax_adam as from_optax_adam,
     read_moments as read_moments,
-    unpack as unpack,
+    round_to_params as round_to_params,
+    scale_by_adam as scale_by_adam,
+    scale_by_amsgrad as scale_by_amsgrad,
+    scale_by_momentum as scale_by_momentum,
+    scale_by_muon as scale_by_muon,
+    scale_by_nadam as scale_by_nadam,
+    with_narrow_state as with_narrow_state,
 )
-from adamw_jax.transforms.position import (
-    current_eta as current_eta,
-    restart as restart,
-    set_position as set_position,
-)
-from adamw_jax.transforms.proximal import soft_threshold as soft_threshold
-from adamw_jax.transforms.rates import (
+from adamw_jax._explain import Explanation as Explanation, explain as explain
+from adamw_jax._presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
+from adamw_jax._rates import (
+    Current as Current,
     LearningRateState as LearningRateState,
-    scale_by_alpha as scale_by_alpha,
-    with_learning_rate as with_learning_rate,
-)
-from adamw_jax.transforms.restarts import (
     WarmRestartsState as WarmRestartsState,
+    cosine_warm_restarts as cosine_warm_restarts,
+    current as current,
+    linear_warmup as linear_warmup,
+    reschedule as reschedule,
+    restart as restart,
+    scale_by_alpha as scale_by_alpha,
     scale_by_eta as scale_by_eta,
     scale_by_warm_restarts as scale_by_warm_restarts,
+    set_position as set_position,
+    warmup_stable_decay as warmup_stable_decay,
+    with_learning_rate as with_learning_rate,
     with_warm_restarts as with_warm_restarts,
 )
-from adamw_jax.transforms.rounding import apply_updates as apply_updates
-from adamw_jax.warmup import linear_warmup as linear_warmup, warmup_stable_decay as warmup_stable_decay
+from adamw_jax._rules import (
+    freeze_where as freeze_where,
+    group_multipliers as group_multipliers,
+    layerwise_multipliers as layerwise_multipliers,
+    leaf_paths as leaf_paths,
+    matrices as matrices,
+    scale_by_multipliers as scale_by_multipliers,
+    values_by_label as values_by_label,
+    width_multipliers as width_multipliers,
+    without_moments as without_moments,
+)
+from adamw_jax._sharding import (
+    bytes_per_device as bytes_per_device,
+    fsdp_shardings as fsdp_shardings,
+    init_sharded as init_sharded,
+    placement_report as placement_report,
+    state_shardings as state_shardings,
+)
+from adamw_jax._state import carry_over as carry_over
+from adamw_jax._sweep import Sweep as Sweep, sweep as sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

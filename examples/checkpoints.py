@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import optax
 import orbax.checkpoint as ocp
-
-import adamw_jax
 from adamw_jax.transforms.eight_bits import pack8
 from adamw_jax.transforms.packed import pack
+
+import adamw_jax
 
 
 def open_manager(directory: str | pathlib.Path, *, every: int = 1, keep: int = 2) -> ocp.CheckpointManager:

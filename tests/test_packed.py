@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-import adamw_jax as aj
 from adamw_jax.transforms.eight_bits import pack8
 from adamw_jax.transforms.packed import pack
 from adamw_jax.transforms.rounding import LOW, mix, noise, round_bits, round_to_bfloat16
+
+import adamw_jax as aj
 
 NARROW = ["packed", "bfloat16", "packed8"]
 SPACING = {"packed": 2**-7, "bfloat16": 2**-7, "packed8": 2**-2}  # of neighbours, relative, at most

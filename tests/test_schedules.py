@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from adamw_jax.checks import MAX_COUNT
 
 import adamw_jax as aj
-from adamw_jax.checks import MAX_COUNT
 
 SHAPES = [(1, 1), (1, 2), (10, 1.1), (100, 1.1), (100, 1.2), (7, 1.5), (10, 0.5), (50, 1), (10**6, 1.0001)]
 SHAPES += [(MAX_COUNT, 1), (2**30, 2), (3, 1.3)]

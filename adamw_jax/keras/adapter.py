@@ -11,9 +11,9 @@ import keras
 import optax
 from jax.experimental.sparse import JAXSparse
 
+from adamw_jax._leaves import map_leaves
 from adamw_jax.keras.paths import unique_paths
 from adamw_jax.keras.slots import add_slots
-from adamw_jax.transforms.leaves import map_leaves
 
 
 @keras.saving.register_keras_serializable(package="adamw_jax")

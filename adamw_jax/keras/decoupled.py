@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import keras
 import optax
 
-from adamw_jax import checks
-from adamw_jax.cycles import Cycles
+from adamw_jax import _checks as checks
+from adamw_jax._decay.strength import COUPLINGS, normalization
+from adamw_jax._leaves import wide
+from adamw_jax._rates.cycles import Cycles
+from adamw_jax._rates.schedules import cosine_warm_restarts
 from adamw_jax.keras.adapter import OptaxOptimizer
 from adamw_jax.keras.held import HeldCosine, HeldFactor
 from adamw_jax.keras.paths import table
 from adamw_jax.keras.rules import WeightRules
 from adamw_jax.keras.slots import add_variable
-from adamw_jax.schedules import cosine_warm_restarts
-from adamw_jax.transforms.coupling import COUPLINGS
-from adamw_jax.transforms.leaves import wide
 
 
 def _hyperparameter(name: str, doc: str) -> property:
@@ -208,7 +208,7 @@ class DecoupledOptimizer(OptaxOptimizer):
         updated = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
         self._rules.resolve(updated)
         if self._fixed.init_verbose:
-            n = (self._fixed.total_iterations_wd or self._fixed.total_iterations or 1) ** -0.5
+            n = float(normalization(self._fixed.total_iterations_wd or self._fixed.total_iterations or 1))
             print(table(updated, self._rules.multipliers, [(n * l1, n * l2) for l1, l2 in self._rules.decays]))
         super().build(variables)
 

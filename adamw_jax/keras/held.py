@@ -2,8 +2,8 @@
 
 import chex
 
-from adamw_jax.cycles import Position, WarmRestarts
-from adamw_jax.transforms.restarts import Counted
+from adamw_jax._rates.cycles import Position, WarmRestarts
+from adamw_jax._rates.schedule import Counted
 
 
 class HeldFactor(Counted):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import keras
 import optax
 
-from adamw_jax import checks, presets
+from adamw_jax import _checks as checks, _presets as presets
 from adamw_jax.keras.decoupled import DecoupledOptimizer
 
 _register = keras.saving.register_keras_serializable(package="adamw_jax")

@@ -10,11 +10,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from adamw_jax import checks
-from adamw_jax.cycles import WarmRestarts
-from adamw_jax.explain import explain
-from adamw_jax.explaining.peaks import factors_of, peaks_of
-from adamw_jax.stages import Preset
+from adamw_jax import _checks as checks
+from adamw_jax._decay.decay import decays_of
+from adamw_jax._explain.explain import explain
+from adamw_jax._explain.peaks import factors_of, values_of
+from adamw_jax._plan import Optimizer, Plan
+from adamw_jax._rates.cycles import WarmRestarts
+from adamw_jax._rules.multipliers import multipliers_of
+from adamw_jax._rules.paths import leaf_paths
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers tell apart; the line styles repeat what it says."""
@@ -43,7 +46,8 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return one row of `explain` per group of parameters that are treated alike, by a label."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["multiplier"], row["decay"], row["corrected"]), []).append(row)
+        moving = (row["rate_rule"], row["decay_rule"]) if row["moves"] else ()
+        groups.setdefault((row["multiplier"], row["decay"], row["corrected"], moving), []).append(row)
 
     def label(alike: Sequence[Mapping[str, Any]]) -> str:
         rules = [rule for key in ("rate_rule", "decay_rule") if (rule := alike[0][key]) not in (None, "all")]
@@ -55,6 +59,14 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
         name = label(alike)
         labelled[f"{name} ({alike[0]['path']})" if name in labelled else name] = alike[0]
     return labelled
+
+
+def _over_time(plan: Plan, row: Mapping[str, Any], params: chex.ArrayTree, counts: np.ndarray) -> dict[str, Any]:
+    """Return what a parameter's rules say at each count: r, l2, and the scale that r gives the decay."""
+    index = leaf_paths(params).index(row["path"])
+    r = values_of(multipliers_of(plan.lr_multipliers, params)[index], counts) * (not row["frozen"])
+    l2 = values_of(decays_of(plan.weight_decay, params)[index][1], counts)
+    return {"multiplier": r, "l2": l2, "scale": r if plan.strength.multipliers is not None else r > 0}
 
 
 def schedule(
@@ -97,7 +109,7 @@ def schedule(
         _mark(ax, _restarts(of, updates))
         ax.set(xlabel="update", ylabel="factor")
         return ax
-    if not isinstance(of, Preset):
+    if not isinstance(of, Optimizer):
         raise TypeError(f"`of` must be a schedule or what a preset returned, got {type(of).__name__}")
     if params is None:
         raise ValueError("`params` must be given with a preset, got None")
@@ -105,18 +117,17 @@ def schedule(
         _, ax = plt.subplots(3, sharex=True, figsize=(6.4, 6.4), layout="constrained")
     if np.shape(ax) != (3,):
         raise ValueError(f"`ax` must be three axes for a preset, got {ax!r}")
-    factors, peaks = factors_of(of.stages, counts), peaks_of(of.stages, updates)
+    factors = factors_of(of.plan, counts)
     ax[0].plot(counts, factors.eta, **_style(0))
     for index, (label, row) in enumerate(_groups(explain(of, params, updates=updates).rows).items()):
-        kind = "corrected_factor" if row["corrected"] else "decay_factor"
-        peak = peaks.norm * getattr(peaks, kind)
-        share = factors.norm * getattr(factors, kind) * (row["decay"] / peak if peak else 0.0)
-        ax[1].plot(counts, factors.rate * row["multiplier"], label=label, **_style(index))
-        ax[2].plot(counts, share, label=label, **_style(index))
+        values = _over_time(of.plan, row, params, counts)
+        share = of.plan.strength.of(**factors._asdict(), normalized=row["corrected"]) * values["l2"]
+        ax[1].plot(counts, factors.alpha * factors.eta * values["multiplier"], label=label, **_style(index))
+        ax[2].plot(counts, np.broadcast_to(share * values["scale"], counts.shape), label=label, **_style(index))
     for each, title in zip(
         ax, ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)"), strict=True
     ):
-        _mark(each, _restarts(of.stages.schedule, updates))
+        _mark(each, _restarts(of.plan.schedule, updates))
         each.set_ylabel(title)
     ax[1].legend(fontsize="small")
     ax[2].set_xlabel("update")

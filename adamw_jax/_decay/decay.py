@@ -1,0 +1,106 @@
+"""The stage that adds a decay of the parameters to the updates."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import optax
+from jax.lax import add
+
+from adamw_jax import _checks as checks
+from adamw_jax._decay.forms import Decoupled, form_of
+from adamw_jax._decay.strength import Strength, check_normalize, scaled
+from adamw_jax._leaves import Kernel, aligned, map_leaves, wide
+from adamw_jax._rules.values import check_decay, check_rules, check_start, resolve_rules, values_now
+from adamw_jax._typing import Params, Rules, Scalar, Updates
+
+
+def decays_of(rules: Rules, tree: chex.ArrayTree) -> list[Any]:
+    """Return the pair (l1, l2) of every leaf, of numbers or schedules; (0, 0) where no rule says otherwise."""
+    return resolve_rules("weight_decay", rules, tree, check_decay, (0.0, 0.0))
+
+
+@functools.cache
+def _kernel(term: Callable[..., Any]) -> Kernel:
+    def kernel(scalars: Any, u: Any, p: Any, *rest: Any) -> tuple[chex.Array, ...]:
+        plain, corrected, *numbers = scalars
+        *trees, (l1, l2, normalized) = rest
+        if checks.equals(l1, 0) and checks.equals(l2, 0):
+            return (u,)
+        return (add(u, term(corrected if normalized else plain, u, p, (l1, l2), *numbers, *trees)),)
+
+    return kernel
+
+
+def add_decoupled_decay(
+    weight_decay: Rules,
+    *,
+    form: str | Decoupled = "decoupled",
+    normalize: Scalar | str | None = None,
+    strength: Strength | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Add the decay of the parameters to the updates.
+
+        u <- u + c n r' (l1 sign(theta) + l2 theta)          in the plain form; sign(0) = 0
+
+    In a chain of one's own, what multiplies the decay besides n is what comes after this stage: eta for the paper's
+    form, alpha and eta for that of optax, PyTorch and Keras, nothing for a constant decay. With a `strength` it is that
+    alone, and the stage stands behind all rates, as in `decoupled`.
+
+    Args:
+      weight_decay: rules that give l2, or (l1, l2), per leaf, each >= 0: a number for all leaves, {pattern: value}, a
+        function (path, leaf) -> value, or a tree; 0 where no pattern matches. A value may be a schedule count ->
+        number, inside `with_learning_rate`.
+      form: "decoupled", "cautious" (compares the weight with the incoming updates, so it stands behind the direction),
+        "anchored" (to the parameters given to `init`), or `Cautious()`, `Huber(delta)`, `Anchored(anchors)`.
+      normalize: for n: None; T, the number of updates to normalize over, >= 1; or "cycle" for the period T_i of the
+        current restart cycle, which `with_warm_restarts` around this stage provides.
+      strength: c n r', in place of a position and `normalize`.
+
+    Returns:
+      A transformation whose updates, of the sign of gradients, keep shape and dtype. It has no state, except
+      `AnchoredDecayState(anchors)`.
+
+    Raises:
+      ValueError, TypeError: rules that do not fit the parameters (at `init` already), `update` without parameters
+        where a decay is not zero, "cycle" outside of `with_warm_restarts`, a schedule outside `with_learning_rate`.
+
+    Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2, and appendix B.1 for the normalization.
+
+    >>> import jax.numpy as jnp
+    >>> tx = add_decoupled_decay({"kernel": (0.1, 0.01)})
+    >>> params = {"bias": jnp.array([3.0]), "kernel": jnp.array([-2.0])}
+    >>> updates, _ = tx.update({"bias": jnp.zeros(1), "kernel": jnp.zeros(1)}, tx.init(params), params)
+    >>> print(updates["bias"], updates["kernel"])
+    [0.] [-0.12]
+    """
+    check_rules("weight_decay", weight_decay, check_decay)
+    shape = form_of(form)
+    check_normalize("normalize", normalize)
+    if strength is not None and normalize is not None:
+        raise ValueError(f"`normalize` must not be given beside `strength`, which has its own, got {normalize!r}")
+    factor = Strength("constant", normalize) if strength is None else strength
+
+    def init(params: Params) -> optax.OptState:
+        checks.check_floating("params", params)
+        check_start("weight_decay", decays_of(weight_decay, params))
+        factor.flags(params)
+        return shape.init(params)
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        tree = aligned(updates, params)
+        decays: Any = values_now("weight_decay", decays_of(weight_decay, tree), extra_args)
+        if all(checks.equals(l1, 0) and checks.equals(l2, 0) for l1, l2 in decays):
+            return updates, state
+        if params is None:
+            raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
+        numbers = (*factor.now(extra_args), *map(wide, shape.numbers()))
+        rows = zip(decays, factor.scales(tree, extra_args), factor.flags(tree), strict=True)
+        values = [(scaled(l1, r), scaled(l2, r), flag) for (l1, l2), r, flag in rows]
+        (updates,) = map_leaves(_kernel(shape.term), numbers, (updates, params, *shape.trees(state)), values)
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)

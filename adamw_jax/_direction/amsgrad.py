@@ -1,0 +1,125 @@
+"""AMSGrad's direction."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+import optax
+
+from adamw_jax import _checks as checks
+from adamw_jax._direction.adam import (
+    adam_direction,
+    adam_scalars,
+    check_moments,
+    correction,
+    denominator,
+    moment_weights,
+    next_moments,
+)
+from adamw_jax._direction.moments import map_moments
+from adamw_jax._direction.storage import storage_of
+from adamw_jax._leaves import wide
+from adamw_jax._typing import Params, Scalar, Updates
+
+
+class PackedAmsgradState(NamedTuple):
+    """State of `scale_by_amsgrad` with packed moments.
+
+    Attributes:
+      count: updates made, int32.
+      moments: mu and nu in one word per parameter, a tree like the parameters.
+      nu_max: the largest second moment so far, bfloat16, likewise.
+    """
+
+    count: chex.Array
+    moments: Updates
+    nu_max: Updates
+
+
+def _next_of_nu(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+    mu, nu = next_moments(scalars, g, mu, nu)
+    return mu, nu, jnp.maximum(nu_max, nu)
+
+
+def _amsgrad(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+    mu, _, nu_max = new
+    return adam_direction(scalars, g, (mu, nu_max), old)
+
+
+def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+    *_, c2 = scalars
+    mu, nu = next_moments(scalars, g, mu, nu)
+    return mu, nu, jnp.maximum(nu_max, nu / c2)
+
+
+def _amsgrad_of_nu_hat(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+    del g, old
+    mu, _, nu_max = new
+    *_, c1, eps, eps_root, _ = scalars
+    return mu / c1 / denominator(nu_max, eps, eps_root)
+
+
+def scale_by_amsgrad(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    *,
+    epsilon_hat: bool = False,
+    max_of: str = "nu",
+    moment_dtype: Any = None,
+) -> optax.GradientTransformation:
+    """Turn gradients into AMSGrad's direction: Adam's with the largest second moment so far.
+
+        nu_max <- max(nu_max, nu)           d = mu_hat / (sqrt(nu_max / (1 - b2^t) + eps_root) + eps)
+
+    and with `max_of="nu_hat"`, the bias is corrected before the maximum is taken:
+
+        nu_max <- max(nu_max, nu_hat)       d = mu_hat / (sqrt(nu_max + eps_root) + eps)
+
+    Args:
+      b1, b2, eps, eps_root, epsilon_hat, moment_dtype: as in `scale_by_adam`.
+      max_of: "nu" as PyTorch and Keras take it, "nu_hat" as optax does.
+
+    Returns:
+      A transformation whose updates are the direction d, with state `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`,
+      or, packed,
+      `PackedAmsgradState`, whose nu_max is bfloat16.
+
+    Raises:
+      ValueError: a number out of range, an unknown `max_of`, `epsilon_hat` together with "nu_hat" (nobody's form).
+      TypeError: parameters that are not real floating.
+
+    Source: Reddi, Kale & Kumar, arXiv 1904.09237, Algorithm 2.
+
+    >>> tx = scale_by_amsgrad()
+    >>> direction, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(direction)
+    [ 1. -1.]
+    """
+    check_moments(b1, b2, eps, eps_root)
+    checks.check_flag("epsilon_hat", epsilon_hat)
+    kernels = {"nu": (_next_of_nu, _amsgrad), "nu_hat": (_next_of_nu_hat, _amsgrad_of_nu_hat)}
+    advance, kernel = kernels[checks.check_choice("max_of", max_of, tuple(kernels))]
+    if max_of == "nu_hat" and epsilon_hat:
+        raise ValueError("`epsilon_hat` must be False with max_of='nu_hat', got True")
+    storage = storage_of("moment_dtype", moment_dtype)
+    new_state: Any = PackedAmsgradState if storage.packs else optax.ScaleByAmsgradState
+
+    def init(params: Params) -> Any:
+        checks.check_floating("params", params)
+        return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 3))
+
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
+        del params
+        count = optax.safe_increment(state.count)
+        if max_of == "nu":
+            scalars = adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        else:
+            c1, c2 = correction(b1, count), correction(b2, count)
+            scalars = (*moment_weights(b1, b2), c1, wide(eps), wide(eps_root), c2)
+        _, *stored = state
+        direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, storage)
+        return direction, new_state(count, *stored)
+
+    return optax.GradientTransformation(init, update)

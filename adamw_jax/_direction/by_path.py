@@ -1,0 +1,90 @@
+"""One direction for all leaves, or a direction per path."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import jax
+import optax
+
+from adamw_jax._rules.paths import leaf_paths, match_patterns, shadowed_patterns
+from adamw_jax._typing import Directions
+
+
+def _check_direction(name: str, value: Any) -> Any:
+    if isinstance(value, optax.GradientTransformation) or (hasattr(value, "init") and hasattr(value, "update")):
+        return value
+    hint = "; call it, as in scale_by_adam()" if callable(value) else ""
+    raise TypeError(f"`{name}` must be an optax.GradientTransformation that points uphill, got {value!r}{hint}")
+
+
+def labels_of(patterns: tuple[str, ...], tree: chex.ArrayTree) -> list[str]:
+    """Return for every leaf, in the order of `jax.tree.leaves`, the pattern that decides its direction.
+
+    Raises:
+      ValueError: a leaf without a direction, a pattern that matches or decides nothing.
+    """
+    paths = leaf_paths(tree)
+    matches = match_patterns("direction", patterns, paths)
+    if None in matches:
+        raise ValueError(
+            f"`direction` must have a pattern for every parameter, got none for {paths[matches.index(None)]!r}; "
+            '"" as the last pattern takes what the others leave'
+        )
+    for pattern, owner in shadowed_patterns("direction", patterns, paths):
+        raise ValueError(
+            f"every pattern of `direction` must decide about a parameter, got {pattern!r}, before which {owner!r} comes"
+        )
+    return [patterns[index] for index in matches if index is not None]
+
+
+def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
+    """Return a direction as it is, or the one that turns every leaf's gradient by the direction for its path.
+
+    Args:
+      direction: a transformation that points uphill, or {pattern: transformation}: the first pattern found in a leaf's
+        path decides. Every leaf needs one; "" as the last pattern takes what the others leave.
+
+    Returns:
+      A transformation; for a mapping `optax.partition`, whose state holds a part per pattern.
+
+    Raises:
+      TypeError: something else than a transformation. ValueError: an empty mapping; and at `init`, a leaf without a
+        direction, a pattern that matches or decides nothing.
+
+    >>> import jax.numpy as jnp
+    >>> tx = directions({"kernel": optax.scale_by_sign(), "": optax.identity()})
+    >>> params = {"bias": jnp.array([3.0]), "kernel": jnp.array([3.0])}
+    >>> direction, _ = tx.update(params, tx.init(params))
+    >>> print(direction["bias"], direction["kernel"])
+    [3.] [1.]
+    """
+    if not isinstance(direction, Mapping):
+        return optax.with_extra_args_support(_check_direction("direction", direction))
+    if not direction:
+        raise ValueError("`direction` must have a pattern at least, got {}")
+    for pattern, each in direction.items():
+        if not isinstance(pattern, str):
+            raise TypeError(f"`direction` must have patterns as keys, got {pattern!r}")
+        _check_direction(f"direction[{pattern!r}]", each)
+
+    def labels(tree: chex.ArrayTree) -> chex.ArrayTree:
+        return jax.tree.unflatten(jax.tree.structure(tree), labels_of(tuple(direction), tree))
+
+    return optax.partition(dict(direction), labels)
+
+
+def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
+    """Return for every leaf the name of its direction, as far as the function that made it tells.
+
+    >>> names_of({"kernel": optax.scale_by_lion(), "": optax.scale_by_adam()}, {"bias": 0.0, "kernel": 0.0})
+    ['adam', 'lion']
+    """
+
+    def name(transformation: Any) -> str:
+        maker = getattr(transformation.update, "__qualname__", type(transformation).__name__).split(".")[0]
+        return maker.removeprefix("scale_by_")
+
+    if not isinstance(direction, Mapping):
+        return [name(direction)] * len(jax.tree.leaves(tree))
+    return [name(direction[label]) for label in labels_of(tuple(direction), tree)]

@@ -1,0 +1,123 @@
+"""NAdam's direction: Adam with Nesterov's look-ahead and a momentum schedule."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+import optax
+from jax.lax import add, div, mul
+
+from adamw_jax import _checks as checks
+from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
+from adamw_jax._direction.moments import map_moments
+from adamw_jax._direction.storage import storage_of
+from adamw_jax._leaves import wide
+from adamw_jax._typing import Params, Scalar, Updates
+
+
+class ScaleByNadamState(NamedTuple):
+    """State of `scale_by_nadam`.
+
+    Attributes:
+      count: updates made, int32.
+      mu_product: mu_1 mu_2 ... mu_count, the product of the momenta so far.
+      mu, nu: first and second moment, trees like the parameters.
+    """
+
+    count: chex.Array
+    mu_product: chex.Array
+    mu: Updates
+    nu: Updates
+
+
+class PackedNadamState(NamedTuple):
+    """State of `scale_by_nadam` with packed moments.
+
+    Attributes:
+      count, mu_product: as in `ScaleByNadamState`.
+      moments: mu and nu in one word per parameter, a tree like the parameters.
+    """
+
+    count: chex.Array
+    mu_product: chex.Array
+    moments: Updates
+
+
+def _nadam(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+    del old
+    mu, nu = new
+    *_, from_moment, from_gradient, eps, eps_root = scalars
+    return div(add(mul(mu, from_moment), mul(g, from_gradient)), denominator(nu, eps, eps_root))
+
+
+def scale_by_nadam(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    *,
+    momentum_decay: Scalar | None = 0.004,
+    shared_correction: bool = False,
+    moment_dtype: Any = None,
+) -> optax.GradientTransformation:
+    """Turn gradients into NAdam's direction.
+
+    With t = 1, 2, ... the number of the update, the moments of `scale_by_adam`, and
+
+        mu_t = b1 (1 - 0.96^(t momentum_decay) / 2)              Pi_t = mu_1 mu_2 ... mu_t
+        d = (mu_{t+1} m / (1 - Pi_{t+1}) + (1 - mu_t) g / (1 - Pi_t)) / (sqrt(nu_hat + eps_root) + eps)
+
+    where m is the first moment and nu_hat the corrected second one. Without a momentum schedule, mu_t = b1.
+
+    Args:
+      b1, b2, eps, eps_root, moment_dtype: as in `scale_by_adam`.
+      momentum_decay: psi, how fast the momentum approaches b1, >= 0; None for the constant mu_t = b1.
+      shared_correction: divide the first term, too, by 1 - Pi_t (timm's form).
+
+    Returns:
+      A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign. Its state
+      is `ScaleByNadamState`, or packed `PackedNadamState`.
+
+    Raises:
+      ValueError: a number out of range. TypeError: parameters that are not real floating.
+
+    Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016, Algorithm 2 and its momentum schedule;
+    `momentum_decay` is named as in PyTorch's NAdam.
+
+    >>> tx = scale_by_nadam()
+    >>> direction, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(direction.round(3))
+    [ 1.056 -1.056]
+    """
+    check_moments(b1, b2, eps, eps_root)
+    if momentum_decay is not None:
+        checks.check_non_negative("momentum_decay", momentum_decay)
+    checks.check_flag("shared_correction", shared_correction)
+    storage = storage_of("moment_dtype", moment_dtype)
+
+    def momentum_at(t: chex.Array) -> chex.Array:
+        if momentum_decay is None:
+            return wide(b1)
+        return wide(b1) * (1 - 0.96 ** (t * wide(momentum_decay)) / 2)
+
+    new_state: Any = PackedNadamState if storage.packs else ScaleByNadamState
+
+    def init(params: Params) -> Any:
+        checks.check_floating("params", params)
+        return new_state(jnp.zeros([], jnp.int32), jnp.ones([], jnp.result_type(float)), *storage.zeros(params, 2))
+
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
+        del params
+        count = optax.safe_increment(state.count)
+        t = wide(count)
+        product = state.mu_product * momentum_at(t)
+        next_product = product if shared_correction else product * momentum_at(t + 1)
+        root, *of_denominator = scaled_by_root(count, b2, eps, eps_root)
+        from_moment = root * momentum_at(t + 1) / (1 - next_product)
+        from_gradient = root * (1 - momentum_at(t)) / (1 - product)
+        scalars = (*moment_weights(b1, b2), from_moment, from_gradient, *of_denominator)
+        _, _, *stored = state
+        direction, *stored = map_moments(next_moments, _nadam, scalars, updates, stored, count, storage)
+        return direction, new_state(count, product, *stored)
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,116 @@
+"""The table of what every parameter gets: as text, as HTML, as plain values."""
+
+import dataclasses
+import html
+from typing import Any
+
+from adamw_jax._explain import table
+from adamw_jax._explain.difference import Difference, difference
+
+COLUMNS = {
+    "path": "parameter",
+    "shape": "shape",
+    "dtype": "dtype",
+    "size": "size",
+    "direction": "direction",
+    "rate_rule": "rate rule",
+    "multiplier": "r",
+    "rate": "rate",
+    "decay_rule": "decay rule",
+    "l1": "l1",
+    "proximal_l1": "prox l1",
+    "l2": "l2",
+    "decay": "decay/update",
+    "half_life": "half-life",
+    "timescale": "epochs",
+    "scale_invariant": "invariant",
+    "moves": "moves",
+    "state_bytes": "state bytes",
+    "flags": "look twice",
+}
+"""Key in `to_dict()` -> title. Columns that say nothing are left out of the text: see `Explanation`."""
+
+_OPTIONAL = (
+    "direction",
+    "rate_rule",
+    "multiplier",
+    "l1",
+    "proximal_l1",
+    "timescale",
+    "scale_invariant",
+    "moves",
+    "flags",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What `explain` returns. It prints as a table, shows as one in a notebook, and `to_dict` gives it to a log.
+
+    Attributes:
+      rows: one mapping per parameter, in the order of `jax.tree.leaves`:
+        path, shape, dtype, size; direction: its name, None where all leaves have one; frozen: by `freeze`, without
+        moments; corrected: decays by the corrected coupling;
+        rate_rule, multiplier, rate: the pattern (or kind of rule) that gave r, and alpha eta r;
+        decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
+        decay: share of the weight that l2 takes away in an update;
+        half_life: updates that halve a weight, by the decay's form; timescale: 1 / decay in epochs, None if unknown;
+        scale_invariant: as given to `explain`; moves: which values are schedules;
+        state_bytes: of the trees in the state; flags: where to look twice.
+        Numbers are those at the peak, each of its own, or at the count that `explain` was asked for.
+      totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements.
+      peaks: learning rate, eta, and normalization n, what multiplies the decay, its form, and `at`, the count or None.
+      warnings: about the rules.
+    """
+
+    rows: list[dict[str, Any]]
+    totals: dict[str, Any]
+    peaks: dict[str, Any]
+    warnings: list[str]
+
+    def _columns(self) -> dict[str, str]:
+        def says_something(key: str) -> bool:
+            usual = 1.0 if key == "multiplier" else 0.0
+            return any(row[key] is not None and row[key] not in ((), usual) for row in self.rows)
+
+        return {key: title for key, title in COLUMNS.items() if key not in _OPTIONAL or says_something(key)}
+
+    def _last(self) -> dict[str, Any]:
+        total = {key: self.totals[key] for key in ("size", "state_bytes")}
+        return {"path": f"{self.totals['parameters']:,} parameters", **total}
+
+    def _notes(self) -> list[str]:
+        peaks = {key: table.format_cell(value) for key, value in self.peaks.items()}
+        return [
+            ("at the peak" if self.peaks["at"] is None else "at count {at}").format(**peaks)
+            + ": learning rate {learning_rate}, eta {eta}; coupling {coupling!r}, decay times {norm}, "
+            "{decay_form}".format(**peaks),
+            f"decayed: {self.totals['decayed']:,} of {self.totals['size']:,}; frozen: {self.totals['frozen']:,}; "
+            f"{self.totals['scalar_bytes']:,} of the state's bytes are scalars",
+            *(f"warning: {text}" for text in self.warnings),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([table.to_text(self._columns(), self.rows, self._last()), *self._notes()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes())
+        return table.to_html(self._columns(), self.rows, self._last(), "flags") + notes
+
+    def diff(self, old: "Explanation") -> Difference:
+        """Return what is another for each parameter than it was: to be looked at before a run is resumed.
+
+        Args:
+          old: what the parameters got before.
+
+        Raises:
+          ValueError: the tables are not of the same parameters; it lists which differ.
+        """
+        return difference(self.rows, old.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain dictionaries, lists, strings and numbers, as JSON has them."""
+        rows = [{key: list(v) if isinstance(v, tuple) else v for key, v in row.items()} for row in self.rows]
+        return {"rows": rows, "totals": self.totals, "peaks": self.peaks, "warnings": self.warnings}

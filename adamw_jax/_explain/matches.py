@@ -1,0 +1,59 @@
+"""Which rule gave a leaf its value, which rules give none, and which give more than they read."""
+
+import collections
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+
+from adamw_jax._plan import Plan
+from adamw_jax._rules.paths import leaf_paths, match_patterns, overreaching_matches, shadowed_patterns
+from adamw_jax._rules.values import is_value, patterns_of
+from adamw_jax._typing import Rules
+
+
+def matched_rules(name: str, rules: Rules | None, params: chex.ArrayTree) -> list[str | None]:
+    """Return for every leaf the pattern that gave it its value, or the kind of the rules; None where no rule did.
+
+    >>> matched_rules("lr_multipliers", {"bias": 2.0}, {"bias": 0.0, "kernel": 0.0})
+    ['bias', None]
+    """
+    paths = leaf_paths(params)
+    patterns = patterns_of(rules, params)
+    if patterns is not None:
+        return [None if i is None else patterns[i] for i in match_patterns(name, patterns, paths)]
+    kind = None if rules is None else "all" if is_value(rules) else "function" if callable(rules) else "tree"
+    return [kind] * len(paths)
+
+
+def _patterns(plan: Plan, params: chex.ArrayTree) -> dict[str, tuple[str, ...]]:
+    rules: dict[str, Any] = {
+        name: patterns_of(getattr(plan, name), params) or ()
+        for name in ("weight_decay", "lr_multipliers", "proximal_l1", "direction", "freeze")
+        if getattr(plan, name) is not None
+    }
+    freeze = (plan.freeze,) if isinstance(plan.freeze, str) else plan.freeze
+    if isinstance(freeze, Sequence) and all(isinstance(each, str) for each in freeze):
+        rules["freeze"] = tuple(freeze)
+    return rules
+
+
+def rule_warnings(plan: Plan, params: chex.ArrayTree) -> list[str]:
+    """Return what is to be looked at twice in the rules of a plan, a sentence each."""
+    paths = leaf_paths(params)
+    texts = []
+    for name, patterns in _patterns(plan, params).items():
+        shadowed = shadowed_patterns(name, patterns, paths)
+        for pattern, owner in shadowed:
+            texts.append(f"`{name}`: the pattern {pattern!r} decides nothing, for {owner!r} comes before it")
+        for pattern in patterns:
+            if reached := overreaching_matches(pattern, paths):
+                more = f" and {len(reached) - 1} more" if len(reached) > 1 else ""
+                texts.append(
+                    f"`{name}`: the pattern {pattern!r} is also found in {reached[0]!r}{more}: where it means one "
+                    "number, end it with what follows, as in '/' or '$', and write a dot as '\\.'"
+                )
+    for path, times in collections.Counter(paths).items():
+        if times > 1:
+            texts.append(f"{times} parameters have the path {path!r}: rules by name cannot tell them apart")
+    return texts

@@ -1,0 +1,44 @@
+"""Shapes of parameters, and how many bytes a state takes for them."""
+
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from adamw_jax import _checks as checks
+from adamw_jax._state import parameter_of
+
+
+def abstract(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Return the shapes and dtypes of parameters, or of what stands for them."""
+
+    def shape_of(path: Any, leaf: Any) -> Any:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) and not checks.is_number(leaf):
+            where = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise TypeError(f"`params` must have arrays or their shapes as leaves, got {leaf!r} at {where!r}")
+        dtype = jax.dtypes.result_type(leaf)
+        extended = jnp.issubdtype(dtype, jax.dtypes.extended)
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype if extended else jax.dtypes.canonicalize_dtype(dtype))
+
+    return jax.tree_util.tree_map_with_path(shape_of, params)
+
+
+def _bytes(leaf: Any) -> int:
+    return math.prod(map(int, leaf.shape)) * int(jnp.dtype(leaf.dtype).itemsize)
+
+
+def state_bytes_of(state: chex.ArrayTree, params: chex.ArrayTree) -> tuple[list[int], int]:
+    """Return the bytes of the trees like the parameters, per leaf, and those of all else."""
+    owners = dict(jax.tree.leaves_with_path(params))
+    per_leaf = dict.fromkeys(owners, 0)
+    rest = 0
+    for path, leaf in jax.tree.leaves_with_path(state):
+        owner = parameter_of(path, owners)
+        # Where the parameters are a bare array, only its shape tells a moment from a scalar.
+        if owner is None or (owner == () and leaf.shape != owners[owner].shape):
+            rest += _bytes(leaf)
+        else:
+            per_leaf[owner] += _bytes(leaf)
+    return list(per_leaf.values()), rest

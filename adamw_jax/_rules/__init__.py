@@ -1,0 +1,12 @@
+"""Who gets what: paths, rules that give one value to each leaf, multipliers, freezing, layers."""
+
+from adamw_jax._rules.freezing import freeze_where as freeze_where, without_moments as without_moments
+from adamw_jax._rules.layers import (
+    group_multipliers as group_multipliers,
+    layerwise_multipliers as layerwise_multipliers,
+    width_multipliers as width_multipliers,
+)
+from adamw_jax._rules.multipliers import scale_by_multipliers as scale_by_multipliers
+from adamw_jax._rules.paths import leaf_paths as leaf_paths
+from adamw_jax._rules.roles import matrices as matrices
+from adamw_jax._rules.values import values_by_label as values_by_label

@@ -1,0 +1,162 @@
+"""Freezing leaves: no update, no moments, and no demand on their dtype."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamw_jax._checks import equals, is_traced
+from adamw_jax._leaves import aligned, is_floating, map_leaves, structure_of
+from adamw_jax._rules.multipliers import multipliers_of
+from adamw_jax._rules.values import resolve_mask, values_now
+from adamw_jax._typing import Mask, Params, Rules, Updates
+
+
+def frozen_flags(freeze: Mask | None, tree: chex.ArrayTree) -> list[bool]:
+    """Return for every leaf, in the order of `jax.tree.leaves`, whether it is frozen."""
+    return [False] * len(jax.tree.leaves(tree)) if freeze is None else resolve_mask("freeze", freeze, tree)
+
+
+def _replace(tree: chex.ArrayTree, flags: list[bool], new: Callable[[Any], Any]) -> chex.ArrayTree:
+    pairs = zip(jax.tree.leaves(tree), flags, strict=True)
+    return structure_of(tree).unflatten([new(leaf) if flag else leaf for leaf, flag in pairs])
+
+
+def _scalar_zero(leaf: Any) -> chex.Array:
+    return jnp.zeros((), jnp.result_type(leaf) if is_floating(leaf) else jnp.float32)
+
+
+def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Run `inner` with a scalar zero in the place of every frozen leaf, in parameters and updates alike.
+
+    So the trees in the state of `inner` have the parameters' structure, whatever is frozen, and a scalar where a leaf
+    is. To train a leaf later that has no moments, see `carry_over`.
+
+    Args:
+      freeze: the frozen leaves: a pattern, patterns, {pattern: flag}, a function (path, leaf) -> bool, or a tree of
+        flags. Flags are plain True and False, for they decide about the shapes in the state. None freezes none.
+      inner: the stage whose state is to be saved; its updates for a frozen leaf are replaced by zeros.
+
+    Returns:
+      A transformation; updates keep shape and dtype.
+
+    Raises:
+      ValueError, TypeError: at `init` already, for a mask that does not fit the parameters.
+
+    >>> tx = without_moments("body", optax.trace(0.9))
+    >>> params = {"body": jnp.ones((2, 2)), "head": jnp.ones(2)}
+    >>> updates, state = tx.update(params, tx.init(params))
+    >>> print(updates["body"].sum(), state.trace["body"], state.trace["head"])
+    0.0 0.0 [1. 1.]
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Params) -> optax.OptState:
+        return inner.init(_replace(params, frozen_flags(freeze, params), _scalar_zero))
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        flags = frozen_flags(freeze, aligned(updates, params))
+        if not any(flags):
+            return inner.update(updates, state, params, **extra_args)
+        small = None if params is None else _replace(params, flags, _scalar_zero)
+        new, state = inner.update(_replace(updates, flags, _scalar_zero), state, small, **extra_args)
+        pairs = zip(jax.tree.leaves(updates), jax.tree.leaves(new), flags, strict=True)
+        filled = [jnp.zeros_like(u) if frozen else out for u, out, frozen in pairs]
+        return jax.tree.unflatten(jax.tree.structure(updates), filled), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Show `inner` zeros in the place of frozen leaves that no arithmetic is for: integers, flags, random keys.
+
+    Their updates are zeros of the parameter's dtype; of a random key the gradient as it came.
+    """
+    inner = optax.with_extra_args_support(inner)
+    if freeze is None:
+        return inner
+
+    def hidden(flags: list[bool], tree: chex.ArrayTree) -> list[bool]:
+        return [flag and not is_floating(leaf) for flag, leaf in zip(flags, jax.tree.leaves(tree), strict=True)]
+
+    def zeros(leaf: Any) -> chex.Array:
+        return jnp.zeros(jnp.shape(leaf), jnp.float32)
+
+    def still(u: Any, p: Any) -> Any:
+        dtype = jax.dtypes.result_type(p)
+        return u if jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jax.dtypes.float0 else jnp.zeros_like(p)
+
+    def init(params: Params) -> optax.OptState:
+        return inner.init(_replace(params, hidden(frozen_flags(freeze, params), params), zeros))
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        tree = aligned(updates, params)
+        flags = frozen_flags(freeze, tree)
+        # A floating gradient of an integer leaf is as little to be calculated with.
+        flags = [a or b for a, b in zip(hidden(flags, tree), hidden(flags, updates), strict=True)]
+        if not any(flags):
+            return inner.update(updates, state, params, **extra_args)
+        shown = None if params is None else _replace(params, flags, zeros)
+        new, state = inner.update(_replace(updates, flags, zeros), state, shown, **extra_args)
+        rows = zip(*map(jax.tree.leaves, (updates, tree, new)), flags, strict=True)
+        return structure_of(updates).unflatten([still(u, p) if hid else out for u, p, out, hid in rows]), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _freeze(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
+    del scalars
+    if is_traced(multiplier):
+        return (jnp.where(multiplier == 0, jnp.zeros_like(u), u),)
+    return (jnp.zeros_like(u) if equals(multiplier, 0) else u,)
+
+
+def freeze_where(
+    freeze: Mask | None = None, lr_multipliers: Rules | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Set the updates of the frozen leaves to zero, whatever the stages before it made of them.
+
+    Args:
+      freeze: see `without_moments`.
+      lr_multipliers: the rules given to `scale_by_multipliers`: a leaf is frozen while its multiplier is 0.
+
+    Returns:
+      A stateless transformation; a frozen leaf's update is exactly zero, also where a gradient was not finite.
+
+    Raises:
+      ValueError, TypeError: at `init` already, for rules that do not fit the parameters.
+
+    Source: "multiplier 0 freezes" as in big_vision's `lr_mults`; a decay would still move the leaf without this stage.
+
+    >>> tx = freeze_where("body", {"head": 0})
+    >>> params = {"body": jnp.array([jnp.nan]), "head": jnp.ones(1), "tail": jnp.ones(1)}
+    >>> updates, _ = tx.update(params, tx.init(params))
+    >>> print(updates["body"], updates["head"], updates["tail"])
+    [0.] [0.] [1.]
+    """
+
+    def factors(tree: chex.ArrayTree) -> list[Any]:
+        flags, values = frozen_flags(freeze, tree), multipliers_of(lr_multipliers, tree)
+        return [0.0 if flag else value for flag, value in zip(flags, values, strict=True)]
+
+    def init(params: Params) -> optax.EmptyState:
+        factors(params)
+        return optax.EmptyState()
+
+    def update(
+        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.EmptyState]:
+        tree = aligned(updates, params)
+        if freeze is None and lr_multipliers is None:
+            return updates, state
+        (updates,) = map_leaves(_freeze, (), (updates,), values_now("lr_multipliers", factors(tree), extra_args))
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,179 @@
+"""Learning-rate multipliers by layer: by depth, by group, by width."""
+
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from adamw_jax import _checks as checks
+from adamw_jax._rules.paths import leaf_paths, match_patterns
+from adamw_jax._rules.roles import is_matrix
+from adamw_jax._typing import Params, Scalar
+
+
+def layerwise_multipliers(
+    params: Params, rate: Scalar = 0.75, *, depth: str = r"(\d+)", first: str | None = None
+) -> chex.ArrayTree:
+    """Return multipliers that fall with the distance from the output: r = rate^(top - layer).
+
+    The layers are numbered 0 for the leaves that `first` finds, 1 + the number that `depth` reads for the blocks, and
+    top = 2 + the largest of these numbers for all other leaves, such as the output layer.
+
+    Args:
+      params: the parameters, or any tree of their structure.
+      rate: the factor per layer, > 0.
+      depth: a regular expression whose first group reads a block's number from the path, as in r"block_(\\d+)/".
+      first: a regular expression for what comes before the first block, such as embeddings; None: nothing does.
+
+    Returns:
+      A tree of multipliers with the structure of `params`, for `lr_multipliers`.
+
+    Raises:
+      ValueError: a pattern that does not compile, has no group, or finds no path.
+
+    Warns:
+      UserWarning: layers of different names with one number, which are taken for one layer; no leaf at the top.
+
+    Source: Clark et al., "ELECTRA", arXiv 2003.10555, and Bao et al., "BEiT", arXiv 2106.08254; numbered as in BEiT.
+
+    >>> params = {"embed": 0.0, "block_0": 0.0, "block_1": 0.0, "head": 0.0}
+    >>> layerwise_multipliers(params, 0.5, depth=r"block_(\\d+)", first="embed")
+    {'block_0': 0.25, 'block_1': 0.5, 'embed': 0.125, 'head': 1.0}
+    """
+    checks.check_number("rate", rate, low=0, open_low=True)
+    paths = leaf_paths(params)
+    match_patterns("depth", (depth,), paths)
+    if re.compile(depth).groups < 1:
+        raise ValueError(f"`depth` must have a group that reads the number, as in 'block_(\\d+)', got {depth!r}")
+    before = [None] * len(paths) if first is None else match_patterns("first", (first,), paths)
+    layers: list[int | None] = []
+    names: dict[str, set[str]] = {}
+    for path, early in zip(paths, before, strict=True):
+        found = None if early is not None else re.search(depth, path)
+        layers.append(0 if early is not None else None if found is None else 1 + int(found[1]))
+        if found is not None:
+            names.setdefault(found[1], set()).add(path[: found.start(1)])
+    for number, prefixes in names.items():
+        if len(prefixes) > 1:
+            warnings.warn(
+                f"`depth` reads the number {number} for layers of different names, which get one multiplier: "
+                f"{', '.join(sorted(prefixes))}; name the layers in it, as in 'block_(\\d+)'",
+                stacklevel=2,
+            )
+            break
+    if layers and None not in layers:
+        warnings.warn(
+            "no leaf is at the top, where the multiplier is 1: `depth` or `first` finds every path; name the layers in "
+            f"`depth` so that it leaves out the output layer, got depth={depth!r}",
+            stacklevel=2,
+        )
+    top = 1 + max((layer for layer in layers if layer is not None), default=0)
+    values = [rate ** (top - (top if layer is None else layer)) for layer in layers]
+    return jax.tree.unflatten(jax.tree.structure(params), values)
+
+
+def group_multipliers(groups: Sequence[str], ratio: Scalar = 2.6) -> dict[str, Scalar]:
+    """Return multipliers of discriminative groups: r = ratio^-(n - 1 - i) for group i = 0, ..., n - 1.
+
+    Args:
+      groups: a pattern per group, from the input to the output. The last one has r = 1, and so have the leaves that
+        no pattern finds.
+      ratio: of the learning rates of neighbouring groups, > 0.
+
+    Returns:
+      Rules for `lr_multipliers`.
+
+    Raises:
+      ValueError, TypeError: a ratio out of range, or patterns that are no strings.
+
+    Source: Howard & Ruder, "ULMFiT", arXiv 1801.06146, section 3.2, with their ratio of 2.6.
+
+    >>> group_multipliers(["embed", "lstm", "dense"], ratio=2.0)
+    {'embed': 0.25, 'lstm': 0.5, 'dense': 1.0}
+    """
+    checks.check_number("ratio", ratio, low=0, open_low=True)
+    if isinstance(groups, str) or not all(isinstance(group, str) for group in groups):
+        raise TypeError(f"`groups` must be a sequence of patterns, got {groups!r}")
+    return {group: ratio ** -float(len(groups) - 1 - i) for i, group in enumerate(groups)}
+
+
+def width_multipliers(params: Params, base_params: Params, *, fan_in_axis: int = -2) -> chex.ArrayTree:
+    """Return the multipliers that carry Adam's learning rate over from a narrow model to a wide one.
+
+        r = base fan-in / fan-in         of matrices (see `matrices`); 1 for biases, scales, norms, vectors
+
+    The fan-in is read off the axes that differ from the base model's. With the inputs before the outputs, as in Flax
+    and Keras, the growing axes are parted where both sides grow alike, (in, heads, head_dim) and (heads, head_dim, out)
+    among them, and r is one over the growth of the left side. Where only the outputs grow (an embedding), r = 1.
+
+    Args:
+      params: the parameters of the model to be trained; shapes are all that is read.
+      base_params: those of the model whose learning rate was tuned, of the same structure.
+      fan_in_axis: -2 for kernels (..., inputs, outputs) as in Flax and Keras, convolutions and attention among them; 1
+        for weights (outputs, inputs, ...) as in Equinox and PyTorch, and 0 or -1 likewise: that axis is the inputs'.
+
+    Returns:
+      A tree of multipliers with the structure of `params`, for `lr_multipliers`. The initial weights (and for the
+      output layer of some parameterisations a multiplier in the model) are for the model to scale.
+
+    Raises:
+      ValueError: trees of different structures, leaves of different numbers of axes, or a leaf of which names and axes
+        do not tell what its fan-in is.
+
+    Source: Yang et al., "Tensor Programs V", arXiv 2203.03466, table 3, for Adam.
+
+    >>> params, base = {"kernel": jnp.ones((64, 10))}, {"kernel": jnp.ones((16, 10))}
+    >>> width_multipliers(params, base)
+    {'kernel': 0.25}
+    """
+    checks.check_choice("fan_in_axis", str(fan_in_axis), ("-2", "-1", "0", "1"))
+    structure: Any = jax.tree.structure(params)
+    if jax.tree.structure(base_params) != structure:
+        raise ValueError(
+            f"`base_params` must have the structure of `params`, {structure}, got {jax.tree.structure(base_params)}"
+        )
+    values = []
+    for path, leaf, base in zip(leaf_paths(params), jax.tree.leaves(params), jax.tree.leaves(base_params), strict=True):
+        shape, base_shape = jnp.shape(leaf), jnp.shape(base)
+        if len(shape) != len(base_shape):
+            raise ValueError(
+                f"`base_params` must have leaves with as many axes as `params`, {len(shape)} at {path!r}, "
+                f"got {len(base_shape)}"
+            )
+        if not all(shape + base_shape):
+            raise ValueError(f"`params` must not have empty leaves, got {shape} and {base_shape} at {path!r}")
+        growth = [new / old for new, old in zip(shape, base_shape, strict=True)]
+        if not is_matrix(path, leaf):
+            values.append(1.0)
+        elif fan_in_axis == -2:
+            values.append(1 / _growth_of_inputs(path, shape, base_shape, growth))
+        else:
+            values.append(1 / growth[fan_in_axis])
+    return jax.tree.unflatten(structure, values)
+
+
+def _growth_of_inputs(path: str, shape: Sequence[int], base: Sequence[int], growth: Sequence[float]) -> float:
+    growing = [axis for axis, factor in enumerate(growth) if factor != 1]
+    if growing in ([], [len(shape) - 1]):
+        return 1.0
+    if len(shape) == 2:
+        return growth[0]
+    left = [math.prod(growth[axis] for axis in growing[:k]) for k in range(1, len(growing))]
+    alike = [side for side in left if math.isclose(side, math.prod(growth) / side)]
+    if alike:
+        return alike[0]
+    if len(growing) == 2:
+        return left[0]
+    if growing == [0]:
+        return growth[0]
+    if len(shape) == 4 and growing == [2]:
+        return growth[2]
+    raise ValueError(
+        "`params` must show by names and axes which of a kernel's axes are its inputs, got "
+        f"{tuple(shape)} for a base of {tuple(base)} at {path!r}: give this leaf's multiplier by a rule, or rename it"
+    )

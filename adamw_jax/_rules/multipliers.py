@@ -1,0 +1,64 @@
+"""Per-leaf learning-rate multipliers."""
+
+from typing import Any
+
+import chex
+import jax
+import optax
+
+from adamw_jax._checks import equals
+from adamw_jax._leaves import aligned, map_leaves
+from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
+from adamw_jax._typing import Params, Rules, Updates
+
+
+def _multiply(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
+    del scalars
+    return (u if equals(multiplier, 1) else jax.lax.mul(u, multiplier),)
+
+
+def multipliers_of(rules: Rules | None, tree: chex.ArrayTree) -> list[Any]:
+    """Return the multiplier r of every leaf, a number or a schedule; 1 where no rule says otherwise."""
+    return resolve_rules("lr_multipliers", 1.0 if rules is None else rules, tree, check_multiplier, 1.0)
+
+
+def scale_by_multipliers(lr_multipliers: Rules | None) -> optax.GradientTransformationExtraArgs:
+    """Multiply every leaf's update by its own number r: u <- r u.
+
+    Args:
+      lr_multipliers: rules that give r >= 0 per leaf: a number, {pattern: r}, a function (path, leaf) -> r, or a tree;
+        1 where no pattern matches. An r may be a schedule count -> number, inside `with_learning_rate`. None leaves the
+        updates as they are.
+
+    Returns:
+      A stateless transformation; the updates keep shape and dtype.
+
+    Raises:
+      ValueError, TypeError: at `init` already, for rules that do not fit the parameters (see `resolve_rules`); updates
+        and parameters of different structures.
+
+    Source: keras-adamw's `lr_multipliers`; big_vision's `lr_mults`.
+
+    >>> tx = scale_by_multipliers({"head": 2.0})
+    >>> params = {"body": jnp.ones(1), "head": jnp.ones(1)}
+    >>> updates, _ = tx.update(params, tx.init(params))
+    >>> print(updates["body"], updates["head"])
+    [1.] [2.]
+    """
+    check_rules("lr_multipliers", lr_multipliers, check_multiplier)
+
+    def init(params: Params) -> optax.EmptyState:
+        check_start("lr_multipliers", multipliers_of(lr_multipliers, params))
+        return optax.EmptyState()
+
+    def update(
+        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.EmptyState]:
+        tree = aligned(updates, params)
+        if lr_multipliers is None:
+            return updates, state
+        values = values_now("lr_multipliers", multipliers_of(lr_multipliers, tree), extra_args)
+        (updates,) = map_leaves(_multiply, (), (updates,), values)
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,206 @@
+"""Rules that give one value to each leaf: a number, or a schedule count -> number."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+
+from adamw_jax._checks import check_flag, check_non_negative, is_number, is_schedule
+from adamw_jax._leaves import extra_arg, structure_of
+from adamw_jax._rules.paths import leaf_paths, match_patterns
+from adamw_jax._typing import Labels, Mask, Rules, Value
+
+Check = Callable[[str, Any], Value]
+
+
+def check_multiplier(name: str, value: Any) -> Value:
+    """Return `value` if it is a finite number >= 0, or a schedule."""
+    return value if is_schedule(value) else check_non_negative(name, value)
+
+
+def check_decay(name: str, value: Any) -> Value:
+    """Return the pair (l1, l2) that `value` tells: a number, or a schedule, is an l2."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"`{name}` must be a number l2 or a pair (l1, l2), got {value!r}")
+        return check_multiplier(f"{name} l1", value[0]), check_multiplier(f"{name} l2", value[1])
+    return 0.0, check_multiplier(name, value)
+
+
+def is_value(value: Any) -> bool:
+    """Return True if rules are one value for all leaves: a number, or a pair of numbers or schedules."""
+    if isinstance(value, tuple) and len(value) == 2:
+        return all(is_number(each) or is_schedule(each) for each in value)
+    return is_number(value)
+
+
+def _is_bare(rules: Any) -> bool:
+    return bool(jax.tree_util.all_leaves([rules], is_leaf=is_value))
+
+
+def _as_tree(rules: Any, paths: Sequence[str]) -> list[Any] | None:
+    """Return the values of a tree of rules in the order of the parameters' paths; None if it is no such tree.
+
+    Trees are compared by their paths, so that the boxes of a framework, its kinds of mappings and their order of keys
+    make no difference.
+    """
+    if _is_bare(rules):
+        return None
+    own = leaf_paths(rules, is_value)
+    values = jax.tree.leaves(rules, is_leaf=is_value)
+    if own == tuple(paths):
+        return values
+    if len(set(own)) < len(own) or sorted(own) != sorted(paths):
+        return None
+    by_path = dict(zip(own, values, strict=True))
+    return [by_path[path] for path in paths]
+
+
+def patterns_of(rules: Rules | None, params: chex.ArrayTree) -> tuple[str, ...] | None:
+    """Return the patterns of rules that `resolve_rules` reads as {pattern: value}, None for rules of another kind."""
+    if not isinstance(rules, Mapping) or _as_tree(rules, leaf_paths(params)) is not None:
+        return None
+    return tuple(rules)
+
+
+def resolve_rules(name: str, rules: Rules, params: chex.ArrayTree, check: Check, default: Value) -> list[Value]:
+    """Return one checked value per leaf of `params`, in the order of `jax.tree.leaves`.
+
+    Args:
+      name: how the caller's argument is called, for the errors.
+      rules: one of, and decided in this order before anything is called:
+        - a number (for decays also a pair (l1, l2)): the same for every leaf;
+        - a tree of values with the paths of `params` (boxed or not, in any order of keys);
+        - a mapping {pattern: value}: the first pattern found in the leaf's path decides;
+        - a function (path, leaf) -> value.
+        In a tree, in a mapping, and in what a function returns, a value may be a schedule count -> number.
+      params: the parameters, or any tree of their structure.
+      check: returns a value in its normal form, or raises.
+      default: for leaves that no pattern matches.
+
+    Raises:
+      ValueError: a pattern that does not compile or matches nothing, another structure, a value out of range.
+      TypeError: rules or values of another kind.
+
+    >>> resolve_rules("lr_multipliers", {"bias": 2.0}, {"bias": 0.0, "kernel": 0.0}, check_multiplier, 1.0)
+    [2.0, 1.0]
+    """
+    paths = leaf_paths(params)
+    if is_value(rules):
+        if isinstance(rules, tuple) and structure_of(params) == structure_of((0, 0)):
+            raise ValueError(
+                f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
+                f"use a function (path, leaf) -> value, got {rules!r}"
+            )
+        return [check(name, rules)] * len(paths)
+    tree = _as_tree(rules, paths)
+    if tree is not None:
+        return [check(f"{name} at {path!r}", value) for path, value in zip(paths, tree, strict=True)]
+    if isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules):
+        values = [check(f"{name}[{key!r}]", value) for key, value in rules.items()]
+        matches = match_patterns(name, tuple(rules), paths)
+        return [default if index is None else values[index] for index in matches]
+    if callable(rules) and (_is_bare(rules) or not jax.tree.leaves(rules)):
+        if hasattr(rules, "check_paths"):
+            rules.check_paths(name, paths)
+        leaves = zip(paths, jax.tree.leaves(params), strict=True)
+        return [check(f"{name}({path!r})", rules(path, leaf)) for path, leaf in leaves]
+    if not jax.tree.leaves(rules) or isinstance(rules, str):
+        raise TypeError(f"`{name}` must be a number, a mapping, a function or a tree of values, got {rules!r}")
+    raise ValueError(
+        f"`{name}` must be a tree with the structure of the parameters, {jax.tree.structure(params)}, "
+        f"got {jax.tree.structure(rules, is_leaf=is_value)}"
+    )
+
+
+def check_rules(name: str, rules: Rules | None, check: Check) -> None:
+    """Check the values of rules as far as they are known before there are parameters."""
+    if rules is None or (_is_bare(rules) and not is_value(rules)):
+        return
+    if is_value(rules):
+        check(name, rules)
+    elif isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules):
+        for key, value in rules.items():
+            if is_value(value):
+                check(f"{name}[{key!r}]", value)
+
+
+def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -> list[Value]:
+    """Return the values of an update: schedules say theirs at the count that `with_learning_rate` passes.
+
+    Args:
+      name: how the caller's argument is called, for the errors.
+      values: from `resolve_rules`.
+      extra_args: of the stage that asks.
+
+    Raises:
+      ValueError: a schedule outside `with_learning_rate`, or one that says a number out of range.
+      TypeError: one that says something else than a number.
+    """
+    said: dict[int, Any] = {}
+
+    def now(value: Any) -> Any:
+        if not is_schedule(value):
+            return value
+        if extra_args.get("count") is None:
+            raise ValueError(
+                f"`{name}` must not have a schedule as a value outside of with_learning_rate, which counts the "
+                f"updates: put the stage inside it, got {value!r}"
+            )
+        if id(value) not in said:
+            said[id(value)] = check_non_negative(f"{name}(count)", value(extra_arg("count", extra_args)))
+        return said[id(value)]
+
+    return [tuple(map(now, value)) if isinstance(value, tuple) else now(value) for value in values]
+
+
+def check_start(name: str, values: Sequence[Value]) -> None:
+    """Check what the schedules among some values say of the first update."""
+    values_now(name, values, {"count": np.zeros([], np.int32)})
+
+
+def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
+    """Return one flag per leaf of `params`, in the order of `jax.tree.leaves`.
+
+    Args:
+      name: how the caller's argument is called, for the errors.
+      mask: a pattern, or a sequence of patterns, for the leaves in whose path one of them is found; or rules as in
+        `resolve_rules` whose values are True or False, False where no pattern matches. No patterns find no leaf.
+      params: the parameters, or any tree of their structure.
+
+    Raises:
+      ValueError, TypeError: as `resolve_rules`; a value other than True and False; an empty pattern, which would be
+        found everywhere.
+
+    >>> resolve_mask("freeze", "embed", {"embed": 0.0, "head": 0.0})
+    [True, False]
+    """
+    patterns = (mask,) if isinstance(mask, str) else mask
+    if isinstance(patterns, (list, tuple)) and all(isinstance(each, str) for each in patterns):
+        if "" in patterns:
+            raise ValueError(f"`{name}` must not have an empty pattern, which is found in every path, got {mask!r}")
+        return [index is not None for index in match_patterns(name, tuple(patterns), leaf_paths(params))]
+    if isinstance(mask, Mapping) and not mask:
+        return [False] * len(leaf_paths(params))
+    return [bool(flag) for flag in resolve_rules(name, mask, params, check_flag, False)]
+
+
+def values_by_label(labels: Labels, values: Mapping[str, Value]) -> chex.ArrayTree:
+    """Return the tree of values for a tree of labels, to be used as rules.
+
+    Args:
+      labels: a string at each leaf, in the parameters' structure.
+      values: the value of each label.
+
+    Raises:
+      ValueError: a label without a value, or a value whose label is nowhere in the tree.
+
+    >>> values_by_label({"body": "slow", "head": "fast"}, {"slow": 0.1, "fast": 1.0})
+    {'body': 0.1, 'head': 1.0}
+    """
+    used = set(jax.tree.leaves(labels))
+    if used != set(values):
+        raise ValueError(f"`values` must have the labels of the tree, {sorted(used)}, got {sorted(values)}")
+    return jax.tree.map(lambda label: values[label], labels)

@@ -1,1 +1,0 @@
-"""What `explain` is made of: which rule matched, rates and decays at the peak, bytes of state, and the table."""

@@ -1,1 +1,0 @@
-"""The pipeline's stages, one file each; their public names are in `adamw_jax`."""
