@@ -210,6 +210,16 @@ def map_leaves(
     return tuple(jax.tree.unflatten(structure, column) for column in columns)
 
 
+def widened(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Return a tree whose floating leaves are as wide as the arithmetic."""
+    return jax.tree.map(lambda leaf: _cast(leaf, arithmetic_dtype(leaf)), tree)
+
+
+def cast_like(tree: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
+    """Return a tree with the dtypes of another."""
+    return jax.tree.map(lambda leaf, to: _cast(leaf, jnp.result_type(to)), tree, like)
+
+
 def in_wide_arithmetic(
     inner: optax.GradientTransformation, *, keep: bool = False
 ) -> optax.GradientTransformationExtraArgs:
@@ -228,8 +238,7 @@ def in_wide_arithmetic(
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        widened = jax.tree.map(lambda u: _cast(u, arithmetic_dtype(u)), updates)
-        new_updates, state = inner.update(widened, state, params, **extra_args)
+        new_updates, state = inner.update(widened(updates), state, params, **extra_args)
         if keep:
             return new_updates, state
 

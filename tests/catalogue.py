@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import optax
+import optax.contrib
 
 import adamw_jax as aj
 
@@ -48,6 +49,25 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adamw corrected cautious proximal": lambda: aj.adamw(
         0.01, weight_decay=0.1, coupling="corrected", decay="cautious", proximal_l1=0.01, schedule=RESTARTS
     ),
+    "decoupled lion": lambda: aj.decoupled(optax.scale_by_lion(), 0.01, **EXTRAS),
+    "decoupled by path": lambda: aj.decoupled(
+        {"kernel": aj.scale_by_adam(moment_dtype="packed"), "": aj.scale_by_momentum()}, 0.01, **EXTRAS
+    ),
+    "decoupled steps": lambda: aj.decoupled(aj.scale_by_nadam(), 0.01, accumulate="steps", **EXTRAS),
+    "decoupled narrow ademamix": lambda: aj.decoupled(
+        aj.with_narrow_state(optax.contrib.scale_by_ademamix()), 0.01, **EXTRAS
+    ),
+    "adamw rules over time": lambda: aj.adamw(
+        0.01,
+        weight_decay={"kernel": (optax.linear_schedule(0.0, 0.1, 5), 0.1)},
+        lr_multipliers={"head": optax.linear_schedule(0.0, 1.0, 5, 2)},
+        proximal_l1={"kernel": optax.constant_schedule(0.01)},
+        multiplier_scales_decay=True,
+    ),
+    "decoupled muon by path": lambda: aj.decoupled(
+        {"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01, **EXTRAS
+    ),
+    "adamw frozen": lambda: aj.adamw(0.01, freeze="head", **EXTRAS),
     "sgdw plain schedule": lambda: aj.sgdw(0.01, weight_decay=0.1, schedule=optax.linear_schedule(1.0, 0.0, 10)),
 }
 
@@ -60,19 +80,22 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "scale_by_momentum": aj.scale_by_momentum,
     "scale_by_momentum nesterov": lambda: aj.scale_by_momentum(nesterov=True),
     "scale_by_multipliers": lambda: aj.scale_by_multipliers(MULTIPLIERS),
-    "freeze_where_zero": lambda: aj.freeze_where_zero({"head": 0}),
+    "freeze_where by multipliers": lambda: aj.freeze_where(lr_multipliers={"head": 0}),
     "add_decoupled_decay": lambda: aj.add_decoupled_decay(DECAY),
-    "add_anchored_decay": lambda: aj.add_anchored_decay(DECAY),
-    "add_cautious_decay": lambda: aj.add_cautious_decay(DECAY),
-    "add_huber_decay": lambda: aj.add_huber_decay(DECAY, delta=0.5),
+    "anchored decay": lambda: aj.add_decoupled_decay(DECAY, form="anchored"),
+    "cautious decay": lambda: aj.add_decoupled_decay(DECAY, form="cautious"),
+    "Huber decay": lambda: aj.add_decoupled_decay(DECAY, form=aj.Huber(0.5)),
     "freeze_where": lambda: aj.freeze_where("head"),
     "without_moments": lambda: aj.without_moments("head", aj.scale_by_adam()),
     "with_warm_restarts": lambda: aj.with_warm_restarts(RESTARTS, aj.scale_by_eta()),
-    "scale_by_correction": lambda: aj.with_learning_rate(0.1, aj.scale_by_correction(aj.Corrected("kernel"), 0.2)),
-    "soft_threshold": lambda: aj.soft_threshold(0.01, coupling="constant"),
+    "add_decoupled_decay with a strength": lambda: aj.with_learning_rate(
+        0.1, aj.add_decoupled_decay(DECAY, strength=aj.Strength(aj.Corrected("kernel"), 20, peak=0.2))
+    ),
+    "soft_threshold": lambda: aj.soft_threshold(0.01, strength=aj.Strength("constant")),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
-    "add_term": lambda: aj.add_term(aj.add_decoupled_decay(DECAY)),
+    "round_to_params": lambda: aj.with_learning_rate(0.1, aj.round_to_params(False)),
+    "with_narrow_state": lambda: aj.with_narrow_state(optax.scale_by_lion()),
 }
 
 CATALOGUE = OPTIMIZERS | STAGES

@@ -11,8 +11,8 @@ import adamw_jax
 from adamw_jax import (
     add_decoupled_decay,
     cosine_warm_restarts,
-    current_eta,
-    freeze_where_zero,
+    current,
+    freeze_where,
     scale_by_adam,
     scale_by_alpha,
     scale_by_amsgrad,
@@ -138,7 +138,7 @@ def pipeline(recipe, learning_rate, weight_decay, schedule):
         pair.reverse()
     rates = [scale_by_alpha(), scale_by_eta()]
     place = ("learning_rate", "schedule", "constant").index(recipe.coupling)
-    ends = [freeze_where_zero(rules), optax.scale(-1.0)]
+    ends = [freeze_where(lr_multipliers=rules), optax.scale(-1.0)]
     stages = optax.chain(direction, *rates[:place], *pair, *rates[place:], *ends)
     return with_learning_rate(learning_rate, with_warm_restarts(1.0 if schedule is None else schedule, stages))
 
@@ -167,7 +167,7 @@ def run(recipe, params, gradients):
         return {name: value for name, value in found.items() if value is not None}
 
     def act(state, action):
-        eta = jnp.where(action["keep"], current_eta(state), action["eta"]) if schedule is not None else None
+        eta = jnp.where(action["keep"], current(state).eta, action["eta"]) if schedule is not None else None
         moved = set_position(state, action["t_cur"], period=action["period"], cycle=action["cycle"], eta=eta)
         return jax.tree.map(lambda new, old: jnp.where(action["acts"], new, old), moved, state)
 

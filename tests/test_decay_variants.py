@@ -43,7 +43,7 @@ TWINS = {
         functools.partial(twins.cautious_momentum, alpha=ALPHA, l2=0.1),
     ),
     "Huber": (
-        aj.adamw(ALPHA, weight_decay=0.1, decay=aj.DecayForm(aj.add_huber_decay, delta=0.5), schedule=SCHEDULE),
+        aj.adamw(ALPHA, weight_decay=0.1, decay=aj.Huber(0.5), schedule=SCHEDULE),
         functools.partial(twins.huber, alpha=ALPHA, l2=0.1, delta=0.5),
     ),
     "anchored": (
@@ -54,7 +54,7 @@ TWINS = {
         aj.adamw(
             ALPHA,
             weight_decay=0.1,
-            decay=aj.DecayForm(aj.add_anchored_decay, anchors=np.ones((3, 4))),
+            decay=aj.Anchored(np.ones((3, 4))),
             schedule=SCHEDULE,
         ),
         functools.partial(twins.anchored, alpha=ALPHA, l1=0.0, l2=0.1, anchor=np.ones((3, 4))),
@@ -191,7 +191,7 @@ def test_every_coupling_multiplies_decay_and_threshold_alike(preset, scaled, cou
 
 
 def test_a_tiny_disagreement_of_signs_is_one():
-    tx = aj.add_cautious_decay(0.5)
+    tx = aj.add_decoupled_decay(0.5, form="cautious")
     params = jnp.array([1e-30, -1e-30])
     updates, _ = tx.update(-params, tx.init(params), params)
     np.testing.assert_array_equal(updates, -params)
@@ -211,16 +211,17 @@ def test_anchors_are_a_copy_in_the_state():
     np.testing.assert_array_equal(optax.tree.get(state, "anchors")["w"], 1.0)
 
 
+CORRECTED = aj.Strength(aj.Corrected("w", peak=1.0))
 BAD = {
     "anchors of another structure": (
-        lambda p: aj.add_anchored_decay(0.1, anchors={"v": p["w"]}).init(p),
+        lambda p: aj.add_decoupled_decay(0.1, form=aj.Anchored({"v": p["w"]})).init(p),
         r"`anchors` must have the structure of the parameters, .*'w'.*, got .*'v'",
     ),
     "anchors of another shape": (
-        lambda p: aj.add_anchored_decay(0.1, anchors={"w": jnp.ones(4)}).init(p),
+        lambda p: aj.add_decoupled_decay(0.1, form=aj.Anchored({"w": jnp.ones(4)})).init(p),
         r"`anchors` must have the shapes of the parameters, \(2,\) at 'w', got \(4,\)",
     ),
-    "delta": (lambda p: aj.add_huber_decay(0.1, delta=0.0), r"`delta` must be a finite number in \(0, inf\), got 0"),
+    "delta": (lambda p: aj.Huber(0.0), r"`delta` must be a finite number in \(0, inf\), got 0"),
     "peak": (lambda p: aj.Corrected(peak=-1.0), r"`peak` must be a finite number in \(0, inf\), got -1"),
     "an unknown peak": (
         lambda p: aj.adamw(0.1, coupling="corrected", schedule=lambda count: 1.0),
@@ -237,22 +238,27 @@ BAD = {
         r"`proximal_l1` must be a finite number in \[0, inf\), got -0.1",
     ),
     "threshold's coupling": (
-        lambda p: aj.soft_threshold(0.1, coupling="other"),
-        r"`coupling` must be one of 'learning_rate', 'schedule', 'constant', got 'other'",
+        lambda p: aj.soft_threshold(0.1, strength=aj.Strength("other")),
+        r"`coupling` must be one of 'learning_rate', 'schedule', 'constant', 'corrected', got 'other'",
     ),
     "no parameters": (
         lambda p: aj.soft_threshold(0.1).update(p, optax.EmptyState()),
         r"`params` must be given to update\(updates, state, params\) to shrink them, got None",
     ),
     "no alpha": (
-        lambda p: aj.soft_threshold(0.1, coupling="learning_rate").update(p, optax.EmptyState(), p),
+        lambda p: aj.soft_threshold(0.1, strength=aj.Strength("learning_rate")).update(p, optax.EmptyState(), p),
         r"the extra argument `alpha` must be given",
     ),
     "no alpha to correct": (
-        lambda p: aj.scale_by_correction(aj.Corrected("w"), 1.0).update(p, optax.EmptyState(), p),
+        lambda p: aj.add_decoupled_decay(0.1, strength=aj.Strength(aj.Corrected("w", peak=1.0))).update(
+            p, optax.EmptyState(), p
+        ),
         r"the extra argument `alpha` must be given",
     ),
-    "normalize": (lambda p: aj.add_cautious_decay(0.1, normalize="run"), r"`normalize` must be None.*, got 'run'"),
+    "normalize": (
+        lambda p: aj.add_decoupled_decay(0.1, form="cautious", normalize="run"),
+        r"`normalize` must be None.*, got 'run'",
+    ),
     "freeze": (lambda p: aj.adamw(0.1, freeze="v").init(p), r"every pattern of `freeze` must match .*, got 'v'"),
 }
 
@@ -262,11 +268,6 @@ def test_bad_input_is_named(name):
     make, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         make({"w": jnp.ones(2)})
-
-
-def test_a_form_must_be_a_function():
-    with pytest.raises(TypeError, match="`stage` must be a function that returns a stage, got 'cautious'"):
-        aj.DecayForm("cautious")
 
 
 def test_a_flag_must_be_true_or_false():

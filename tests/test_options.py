@@ -34,8 +34,8 @@ DIRECTIONS = {
 FORMS = {
     "decoupled": "decoupled",
     "cautious": "cautious",
-    "Huber": aj.DecayForm(aj.add_huber_decay, delta=DELTA),
-    "anchored at zero": aj.DecayForm(aj.add_anchored_decay, anchors=optax.tree.zeros_like(PARAMS)),
+    "Huber": aj.Huber(DELTA),
+    "anchored at zero": aj.Anchored(optax.tree.zeros_like(PARAMS)),
 }
 RESTARTS = aj.cosine_warm_restarts(4, t_mult=1.5, eta_min=0.1, eta_max=0.8, eta_max_decay=0.9, warmup=1)
 DECAYS = st.tuples(st.sampled_from([0.0, 0.01]), st.floats(0.01, 0.3))

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from adamw_jax.transforms.eight_bits import pack8
-from adamw_jax.transforms.packed import pack
-from adamw_jax.transforms.rounding import LOW, mix, noise, round_bits, round_to_bfloat16
 
 import adamw_jax as aj
+from adamw_jax._direction.eight_bits import pack8, unpack8
+from adamw_jax._direction.rounding import LOW, mix, noise, round_bits, round_to_bfloat16
+from adamw_jax._direction.storage import pack, unpack
 
 NARROW = ["packed", "bfloat16", "packed8"]
 SPACING = {"packed": 2**-7, "bfloat16": 2**-7, "packed8": 2**-2}  # of neighbours, relative, at most
@@ -65,7 +65,7 @@ def test_all_bfloat16_pairs_survive_packing_whatever_the_noise():
     finite = halves[np.isfinite(halves.view(np.float32))]
     mu, nu = floats(finite), floats(finite[::-1])
     for bits in (0, 0xFFFFFFFF, 0x1234ABCD):
-        back = aj.unpack(pack(mu, nu, jnp.full(mu.shape, bits, jnp.uint32)))
+        back = unpack(pack(mu, nu, jnp.full(mu.shape, bits, jnp.uint32)))
         np.testing.assert_array_equal(as_bits(back[0]), finite)
         np.testing.assert_array_equal(as_bits(back[1]), finite[::-1])
 
@@ -211,13 +211,13 @@ def test_eight_bit_words_hold_sign_and_codes_as_the_twin_has_them():
         expected = encode_twin(x, smallest, top, 0.0)
         assert (np.abs(codes - expected) <= 1).all()
         assert (codes == expected).mean() > 0.999
-    back = aj.unpack(pack8(*aj.unpack(words), jnp.full(4096, 0x12345678, jnp.uint32)))
-    np.testing.assert_array_equal(back[0], aj.unpack(words)[0])
-    np.testing.assert_array_equal(back[1], aj.unpack(words)[1])
+    back = unpack8(pack8(*unpack8(words), jnp.full(4096, 0x12345678, jnp.uint32)))
+    np.testing.assert_array_equal(back[0], unpack8(words)[0])
+    np.testing.assert_array_equal(back[1], unpack8(words)[1])
 
 
 def test_eight_bit_words_end_where_the_documentation_says():
-    largest = aj.unpack(pack8(jnp.array([1e9, -1e9]), jnp.array([1e9, 0.0]), jnp.zeros(2, jnp.uint32)))
+    largest = unpack8(pack8(jnp.array([1e9, -1e9]), jnp.array([1e9, 0.0]), jnp.zeros(2, jnp.uint32)))
     np.testing.assert_allclose(largest[0], [11.3, -11.3], rtol=0.15)
     assert float(largest[1][0]) > 150
     assert float(largest[1][1]) == 0
@@ -226,7 +226,7 @@ def test_eight_bit_words_end_where_the_documentation_says():
 @pytest.mark.parametrize("x", [1.0, 1.1, -0.3, 3e-8, 1e-9, 0.0])
 def test_eight_bit_rounding_is_unbiased(x):
     words = noise((65536,), jnp.int32(7), np.uint32(3))
-    mu, nu = (np.float64(m) for m in aj.unpack(pack8(jnp.full(65536, x), jnp.full(65536, x * x), words)))
+    mu, nu = (np.float64(m) for m in unpack8(pack8(jnp.full(65536, x), jnp.full(65536, x * x), words)))
     # The standard error of the mean of 65536 draws from two neighbours is at most spacing / 2 / 256; five of them.
     np.testing.assert_allclose(mu.mean(), x, atol=5 / 512 * max(abs(x) / 4, 2.0**-30))
     np.testing.assert_allclose(nu.mean(), x * x, atol=5 / 512 * max(x * x / 4, 2.0**-58))

@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from adamw_jax.paths import check_decay, check_multiplier, resolve_rules
 from flax import nnx
 
 import adamw_jax as aj
+from adamw_jax._rules.values import check_decay, check_multiplier, resolve_rules
 
 
 class Dense(NamedTuple):

@@ -61,7 +61,7 @@ def test_a_presets_rates_and_decays_are_what_an_update_does(coupling, scaled):
     assert set(curves_of(rate)) == set(curves_of(decay)) == set(labels)
     state, update = tx.init(PARAMS), jax.jit(tx.update)
     for count in range(8):
-        assert curves_of(eta).popitem()[1][count] == pytest.approx(float(aj.current_eta(state)), abs=1e-7)
+        assert curves_of(eta).popitem()[1][count] == pytest.approx(float(aj.current(state).eta), abs=1e-7)
         # Without gradients, what moves the weights (all of them are 1) is the decay.
         updates, state = update(jax.tree.map(jnp.zeros_like, PARAMS), state, PARAMS)
         for label, moved in (("kernel", updates["dense"]["kernel"]), ("bias", updates["dense"]["bias"])):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from adamw_jax.paths import resolve_rules
 from hypothesis import given, settings, strategies as st
 
 import adamw_jax as aj
+from adamw_jax._rules.values import resolve_rules
 from tests.catalogue import OPTIMIZERS, RESTARTS
 
 # The same examples in every run, and nothing written to disk.

@@ -83,10 +83,10 @@ def test_set_position():
 def test_what_is_moved_computes_its_factor_at_the_next_update():
     tx = aj.scale_by_warm_restarts(aj.cosine_warm_restarts(10))
     _, state = steps(tx, tx.init(PARAMS), 4)
-    assert aj.current_eta(aj.restart(state)) < 0
+    assert aj.current(aj.restart(state)).eta < 0
     updates, after = tx.update(GRADS, aj.restart(state))
     assert updates["w"][0] == 1
-    np.testing.assert_allclose(aj.current_eta(after), aj.cosine_warm_restarts(10)(1), atol=1e-6)
+    np.testing.assert_allclose(aj.current(after).eta, aj.cosine_warm_restarts(10)(1), atol=1e-6)
 
 
 def test_a_plain_schedule_restarts_at_its_beginning():
@@ -115,13 +115,13 @@ WRAPPED = {
 def test_restart_reaches_the_position_in_any_state(name):
     tx = WRAPPED[name]()
     _, state = steps(tx, tx.init(PARAMS), 4)
-    np.testing.assert_allclose(aj.current_eta(state), SCHEDULE(4), atol=1e-6)
+    np.testing.assert_allclose(aj.current(state).eta, SCHEDULE(4), atol=1e-6)
     moved = jax.jit(aj.restart)(state)
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, state)
     _, after = steps(tx, moved, 2)
-    np.testing.assert_allclose(aj.current_eta(after), SCHEDULE(2), atol=1e-6)
+    np.testing.assert_allclose(aj.current(after).eta, SCHEDULE(2), atol=1e-6)
     _, after = steps(tx, jax.jit(aj.set_position)(state, 6), 1)
-    np.testing.assert_allclose(aj.current_eta(after), SCHEDULE(7), atol=1e-6)
+    np.testing.assert_allclose(aj.current(after).eta, SCHEDULE(7), atol=1e-6)
 
 
 def test_several_positions_restart_together_and_have_no_one_eta():
@@ -131,8 +131,8 @@ def test_several_positions_restart_together_and_have_no_one_eta():
     _, state = steps(tx, tx.init(PARAMS), 3)
     moved = aj.restart(state)
     assert moved[0].t_cur == moved[1].t_cur == moved[1].inner_state.t_cur == 0
-    with pytest.raises(ValueError, match="must contain one WarmRestartsState, got 3"):
-        aj.current_eta(state)
+    with pytest.raises(ValueError, match="must contain one WarmRestartsState, got several"):
+        aj.current(state)
 
 
 def test_a_batch_of_states_moves_as_one():

@@ -9,13 +9,16 @@ import pytest
 import adamw_jax as aj
 
 
+def rounded(params, updates, count):
+    """The parameters after updates that a stage gave, added by optax: the count seeds the rounding."""
+    tx = aj.with_learning_rate(0.1, aj.round_to_params())
+    state = tx.init(params)._replace(count=jnp.asarray(count, jnp.int32))
+    return optax.apply_updates(params, tx.update(updates, state, params)[0])
+
+
 def test_a_small_decay_moves_bfloat16_parameters_by_its_expectation():
     params = stuck = jnp.ones(4096, jnp.bfloat16)
-
-    @jax.jit
-    def step(p, count):
-        return aj.apply_updates(p, -1e-3 * p.astype(jnp.float32), count)
-
+    step = jax.jit(lambda p, count: rounded(p, -1e-3 * p.astype(jnp.float32), count))
     for count in range(100):
         params = step(params, jnp.int32(count))
         stuck = optax.apply_updates(stuck, -1e-3 * stuck.astype(jnp.float32))
@@ -26,10 +29,10 @@ def test_a_small_decay_moves_bfloat16_parameters_by_its_expectation():
 
 
 def test_other_dtypes_are_updated_as_optax_does():
-    params = {"a": jnp.arange(3.0), "b": jnp.arange(3, dtype=jnp.float16), "c": None}
-    updates = {"a": jnp.full(3, 0.1), "b": jnp.full(3, 0.1), "c": None}
+    params = {"a": jnp.arange(3.0), "b": jnp.arange(3, dtype=jnp.float16), "c": None, "d": jnp.ones(2, jnp.bfloat16)}
+    updates = {"a": jnp.full(3, 0.1), "b": jnp.full(3, 0.1), "c": None, "d": jnp.zeros(2)}
     expected = optax.apply_updates(params, updates)
-    got = aj.apply_updates(params, updates, 3)
+    got = rounded(params, updates, 3)
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
@@ -38,17 +41,31 @@ def test_other_dtypes_are_updated_as_optax_does():
 
 def test_the_rounding_differs_from_step_to_step_and_is_reproducible():
     params, updates = jnp.ones(64, jnp.bfloat16), jnp.full(64, -(2.0**-10))
-    first, again, second = (aj.apply_updates(params, updates, count) for count in (1, 1, 2))
+    first, again, second = (rounded(params, updates, count) for count in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != second).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_stays_so(bad):
-    assert not np.isfinite(aj.apply_updates(jnp.ones(8, jnp.bfloat16), jnp.full(8, bad), 1).astype(jnp.float32)).any()
+    assert not np.isfinite(rounded(jnp.ones(8, jnp.bfloat16), jnp.full(8, bad), 1).astype(jnp.float32)).any()
 
 
-@pytest.mark.parametrize("count", [-1, 1.5, "one"])
-def test_a_count_that_is_none_is_refused(count):
-    with pytest.raises((ValueError, TypeError), match="`count` must be"):
-        aj.apply_updates(jnp.ones(1), jnp.ones(1), count)
+@pytest.mark.parametrize("preset", [aj.adamw, aj.nadamw, aj.sgdw])
+def test_a_preset_lands_on_bfloat16_numbers_whatever_the_gradients_dtype(preset):
+    tx = preset(1e-3, weight_decay=1e-3, round_params=True)
+    for dtype in (jnp.bfloat16, jnp.float32):
+        params = {"w": jnp.linspace(0.5, 3, 64, dtype=jnp.bfloat16)}
+        updates, _ = tx.update({"w": jnp.ones(64, dtype)}, tx.init(params), params)
+        exact = params["w"].astype(jnp.float32) + updates["w"]
+        assert updates["w"].dtype == jnp.float32
+        np.testing.assert_array_equal(exact, optax.apply_updates(params, updates)["w"].astype(jnp.float32))
+
+
+def test_rounding_that_can_do_nothing_says_so():
+    with pytest.warns(UserWarning, match="`round_params` does nothing: it rounds bfloat16 parameters, .* are float32"):
+        aj.adamw(1e-3, round_params=True).init({"w": jnp.ones(2)})
+    with pytest.raises(ValueError, match="`params` must be given"):
+        aj.round_to_params().update({"w": jnp.ones(2)}, optax.EmptyState(), count=0)
+    with pytest.raises(ValueError, match="`count` must be given: put the stage inside with_learning_rate"):
+        aj.round_to_params().update({"w": jnp.ones(2)}, optax.EmptyState(), {"w": jnp.ones(2, jnp.bfloat16)})

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from adamw_jax.checks import MAX_COUNT
 
 import adamw_jax as aj
+from adamw_jax._checks import MAX_COUNT
 
 SHAPES = [(1, 1), (1, 2), (10, 1.1), (100, 1.1), (100, 1.2), (7, 1.5), (10, 0.5), (50, 1), (10**6, 1.0001)]
 SHAPES += [(MAX_COUNT, 1), (2**30, 2), (3, 1.3)]
@@ -90,9 +90,3 @@ def test_numbers_may_be_traced():
         traced = jax.jit(jax.vmap(eta, in_axes=(0, *[None] * 6)))(counts, *arguments)
         # Traced, the bounds are float32 before their difference is taken.
         np.testing.assert_allclose(traced, eta(counts, *arguments), atol=2e-7)
-
-
-def test_normalized_decay():
-    assert aj.normalized_decay(0.05, 10_000) == pytest.approx(0.0005, rel=1e-6)  # float32
-    doubled = jax.jit(lambda t: aj.normalized_decay(1.0, t) / aj.normalized_decay(1.0, 4 * t))(9)
-    assert doubled == pytest.approx(2.0, rel=1e-6)

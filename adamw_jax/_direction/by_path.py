@@ -7,8 +7,9 @@ import chex
 import jax
 import optax
 
+from adamw_jax._leaves import cast_like, widened
 from adamw_jax._rules.paths import leaf_paths, match_patterns, shadowed_patterns
-from adamw_jax._typing import Directions
+from adamw_jax._typing import Directions, Params, Updates
 
 
 def _check_direction(name: str, value: Any) -> Any:
@@ -16,6 +17,23 @@ def _check_direction(name: str, value: Any) -> Any:
         return value
     hint = "; call it, as in scale_by_adam()" if callable(value) else ""
     raise TypeError(f"`{name}` must be an optax.GradientTransformation that points uphill, got {value!r}{hint}")
+
+
+def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Show a direction gradients and parameters as wide as the arithmetic: so its state is, from the start."""
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Params) -> optax.OptState:
+        return inner.init(widened(params))
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        shown = None if params is None else widened(params)
+        direction, state = inner.update(widened(updates), state, shown, **extra_args)
+        return cast_like(direction, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def labels_of(patterns: tuple[str, ...], tree: chex.ArrayTree) -> list[str]:
@@ -60,7 +78,7 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
     [3.] [1.]
     """
     if not isinstance(direction, Mapping):
-        return optax.with_extra_args_support(_check_direction("direction", direction))
+        return _on_wide_leaves(_check_direction("direction", direction))
     if not direction:
         raise ValueError("`direction` must have a pattern at least, got {}")
     for pattern, each in direction.items():
@@ -71,7 +89,7 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
     def labels(tree: chex.ArrayTree) -> chex.ArrayTree:
         return jax.tree.unflatten(jax.tree.structure(tree), labels_of(tuple(direction), tree))
 
-    return optax.partition(dict(direction), labels)
+    return _on_wide_leaves(optax.partition(dict(direction), labels))
 
 
 def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:

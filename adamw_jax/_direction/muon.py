@@ -68,8 +68,8 @@ def scale_by_muon(
 
     >>> tx = scale_by_muon()
     >>> direction, _ = tx.update(jnp.eye(2) * 3.0, tx.init(jnp.eye(2)))
-    >>> print(jnp.linalg.svdvals(direction).round(1))
-    [0.7 0.7]
+    >>> bool(jnp.abs(direction - jnp.eye(2)).max() < 0.35)
+    True
     """
     checks.check_number("beta", beta, low=0, high=1, open_high=True)
     checks.check_count("ns_steps", ns_steps)

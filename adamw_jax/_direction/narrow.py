@@ -12,7 +12,7 @@ from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.moments import refuse_derivative
 from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16
 from adamw_jax._direction.storage import storage_of
-from adamw_jax._leaves import arithmetic_dtype, structure_of
+from adamw_jax._leaves import arithmetic_dtype, is_floating, structure_of
 from adamw_jax._state import parameter_of
 from adamw_jax._typing import Params, Updates
 
@@ -29,16 +29,35 @@ class NarrowState(NamedTuple):
     inner_state: optax.OptState
 
 
-def _flags(state: Any, shapes: Any) -> list[bool]:
-    """Return for every leaf of a state whether it is a floating tree's leaf of its parameter's shape."""
-    params = dict(jax.tree.leaves_with_path(shapes))
+def _owners(state: Any, params: Any) -> list[Any]:
+    """Return for every leaf of a state the leaf of its parameter, if it is floating and of that shape; else None."""
+    leaves = dict(jax.tree.leaves_with_path(params))
 
-    def is_like_params(path: Any, leaf: Any) -> bool:
-        owner = parameter_of(path, params)
-        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return bool(floating and owner is not None and jnp.shape(params[owner]) == jnp.shape(leaf))
+    def owner(path: Any, leaf: Any) -> Any:
+        found = parameter_of(path, leaves)
+        if found is None or not is_floating(leaf) or jnp.shape(leaves[found]) != jnp.shape(leaf):
+            return None
+        return leaves[found]
 
-    return [is_like_params(path, leaf) for path, leaf in jax.tree.leaves_with_path(state)]
+    return [owner(path, leaf) for path, leaf in jax.tree.leaves_with_path(state)]
+
+
+def _narrowed(state: Any, updates: Updates, count: chex.Array) -> Any:
+    """Return the state with trees like the updates rounded; their bits are the salt, as in every narrow storage."""
+
+    def store(index: int, leaf: Any, u: Any) -> Any:
+        salt = bits_of(u) ^ np.uint32(index * 0x9E3779B9 & 0xFFFFFFFF)
+        return round_to_bfloat16(refuse_derivative(leaf.astype(jnp.float32)), noise(leaf.shape, count, salt) & LOW)
+
+    rows = enumerate(zip(jax.tree.leaves(state), _owners(state, updates), strict=True))
+    return structure_of(state).unflatten([leaf if u is None else store(i, leaf, u) for i, (leaf, u) in rows])
+
+
+def _widened(state: Any, updates: Updates) -> Any:
+    rows = zip(jax.tree.leaves(state), _owners(state, updates), strict=True)
+    return structure_of(state).unflatten(
+        [leaf if u is None else leaf.astype(arithmetic_dtype(leaf)) for leaf, u in rows]
+    )
 
 
 def with_narrow_state(
@@ -72,28 +91,15 @@ def with_narrow_state(
     if not (storage := storage_of("dtype", dtype)).is_narrow or storage.packs:
         raise ValueError(f"`dtype` must be 'bfloat16', got {dtype!r}")
 
-    def narrowed(state: Any, shapes: Any, count: chex.Array) -> Any:
-        leaves = jax.tree.leaves(state)
-
-        def store(index: int, leaf: Any) -> Any:
-            salt = bits_of(leaf) ^ np.uint32(index * 0x9E3779B9 & 0xFFFFFFFF)
-            return round_to_bfloat16(refuse_derivative(leaf.astype(jnp.float32)), noise(leaf.shape, count, salt) & LOW)
-
-        rows = enumerate(zip(leaves, _flags(state, shapes), strict=True))
-        return structure_of(state).unflatten([store(i, leaf) if flag else leaf for i, (leaf, flag) in rows])
-
     def init(params: Params) -> NarrowState:
         count = jnp.zeros([], jnp.int32)
-        return NarrowState(count, narrowed(inner.init(params), params, count))
+        return NarrowState(count, _narrowed(inner.init(params), params, count))
 
     def update(
         updates: Updates, state: NarrowState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, NarrowState]:
         count = optax.safe_increment(state.count)
-        leaves, structure = jax.tree.leaves(state.inner_state), structure_of(state.inner_state)
-        flags = _flags(state.inner_state, updates)
-        wide = [leaf.astype(arithmetic_dtype(leaf)) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
-        direction, new = inner.update(updates, structure.unflatten(wide), params, **extra_args)
-        return direction, NarrowState(count, narrowed(new, updates, count))
+        direction, new = inner.update(updates, _widened(state.inner_state, updates), params, **extra_args)
+        return direction, NarrowState(count, _narrowed(new, updates, count))
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -59,7 +59,7 @@ def round_to_params(round_params: bool = True) -> optax.GradientTransformationEx
 
     def init(params: Params) -> optax.EmptyState:
         dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
-        if round_params and dtypes and jnp.bfloat16 not in dtypes:
+        if round_params and dtypes and not any(dtype == jnp.bfloat16 for dtype in dtypes):
             names = ", ".join(sorted(dtype.name for dtype in dtypes))
             warnings.warn(
                 f"`round_params` does nothing: it rounds bfloat16 parameters, and these are {names}", stacklevel=2

@@ -47,6 +47,7 @@ def current(state: optax.OptState) -> Current:
     Raises:
       ValueError: neither in the state, or several of a kind.
 
+    >>> import jax.numpy as jnp
     >>> from adamw_jax import adamw, cosine_warm_restarts
     >>> state = adamw(0.5, schedule=cosine_warm_restarts(10)).init(jnp.zeros(1))
     >>> print(current(state).learning_rate, current(state).eta, current(state).t_cur)
@@ -110,6 +111,7 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
 
     Source: the manual restart of keras-adamw (t_cur = -1 there), and of arXiv 1711.05101, section 3.
 
+    >>> import jax.numpy as jnp
     >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
     >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
     >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
@@ -146,6 +148,7 @@ def set_position(
     Raises:
       ValueError: no position in the state, or a number out of range.
 
+    >>> import jax.numpy as jnp
     >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
     >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
     >>> updates, state = tx.update(jnp.ones(1), set_position(tx.init(jnp.zeros(1)), 1))
@@ -191,6 +194,7 @@ def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -
     Raises:
       ValueError, TypeError: no position in the state, a schedule or a count of another kind.
 
+    >>> import jax.numpy as jnp
     >>> from adamw_jax import adamw, cosine_warm_restarts, linear_warmup
     >>> state = adamw(0.1, schedule=linear_warmup(2)).init(jnp.zeros(1))
     >>> now = current(reschedule(state, cosine_warm_restarts(4), count=5))

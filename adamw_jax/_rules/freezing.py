@@ -62,7 +62,8 @@ def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) ->
     ) -> tuple[Updates, optax.OptState]:
         flags = frozen_flags(freeze, aligned(updates, params))
         if not any(flags):
-            return inner.update(updates, state, params, **extra_args)
+            new, state = inner.update(updates, state, params, **extra_args)
+            return new, state
         small = None if params is None else _replace(params, flags, _scalar_zero)
         new, state = inner.update(_replace(updates, flags, _scalar_zero), state, small, **extra_args)
         pairs = zip(jax.tree.leaves(updates), jax.tree.leaves(new), flags, strict=True)
@@ -102,7 +103,8 @@ def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> opt
         # A floating gradient of an integer leaf is as little to be calculated with.
         flags = [a or b for a, b in zip(hidden(flags, tree), hidden(flags, updates), strict=True)]
         if not any(flags):
-            return inner.update(updates, state, params, **extra_args)
+            new, state = inner.update(updates, state, params, **extra_args)
+            return new, state
         shown = None if params is None else _replace(params, flags, zeros)
         new, state = inner.update(_replace(updates, flags, zeros), state, shown, **extra_args)
         rows = zip(*map(jax.tree.leaves, (updates, tree, new)), flags, strict=True)

@@ -4,7 +4,6 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import chex
 import jax
@@ -132,10 +131,11 @@ def width_multipliers(params: Params, base_params: Params, *, fan_in_axis: int =
     {'kernel': 0.25}
     """
     checks.check_choice("fan_in_axis", str(fan_in_axis), ("-2", "-1", "0", "1"))
-    structure: Any = jax.tree.structure(params)
-    if jax.tree.structure(base_params) != structure:
+    # Compared by paths: the modules of some frameworks have their sizes in the structure.
+    if leaf_paths(base_params) != leaf_paths(params):
         raise ValueError(
-            f"`base_params` must have the structure of `params`, {structure}, got {jax.tree.structure(base_params)}"
+            f"`base_params` must have the structure of `params`, {jax.tree.structure(params)}, "
+            f"got {jax.tree.structure(base_params)}"
         )
     values = []
     for path, leaf, base in zip(leaf_paths(params), jax.tree.leaves(params), jax.tree.leaves(base_params), strict=True):
@@ -154,7 +154,7 @@ def width_multipliers(params: Params, base_params: Params, *, fan_in_axis: int =
             values.append(1 / _growth_of_inputs(path, shape, base_shape, growth))
         else:
             values.append(1 / growth[fan_in_axis])
-    return jax.tree.unflatten(structure, values)
+    return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
 def _growth_of_inputs(path: str, shape: Sequence[int], base: Sequence[int], growth: Sequence[float]) -> float:

@@ -39,6 +39,7 @@ def scale_by_multipliers(lr_multipliers: Rules | None) -> optax.GradientTransfor
 
     Source: keras-adamw's `lr_multipliers`; big_vision's `lr_mults`.
 
+    >>> import jax.numpy as jnp
     >>> tx = scale_by_multipliers({"head": 2.0})
     >>> params = {"body": jnp.ones(1), "head": jnp.ones(1)}
     >>> updates, _ = tx.update(params, tx.init(params))

@@ -103,10 +103,11 @@ def resolve_rules(name: str, rules: Rules, params: chex.ArrayTree, check: Check,
         matches = match_patterns(name, tuple(rules), paths)
         return [default if index is None else values[index] for index in matches]
     if callable(rules) and (_is_bare(rules) or not jax.tree.leaves(rules)):
-        if hasattr(rules, "check_paths"):
-            rules.check_paths(name, paths)
+        function: Any = rules
+        if hasattr(function, "check_paths"):
+            function.check_paths(name, paths)
         leaves = zip(paths, jax.tree.leaves(params), strict=True)
-        return [check(f"{name}({path!r})", rules(path, leaf)) for path, leaf in leaves]
+        return [check(f"{name}({path!r})", function(path, leaf)) for path, leaf in leaves]
     if not jax.tree.leaves(rules) or isinstance(rules, str):
         raise TypeError(f"`{name}` must be a number, a mapping, a function or a tree of values, got {rules!r}")
     raise ValueError(
