@@ -3,6 +3,15 @@
 Names in the order of the pipeline: gradients -> direction -> alpha -> multipliers -> decay -> eta -> -1 -> updates.
 """
 
+from adamw_jax._watch import (
+    ObserveState as ObserveState,
+    Report as Report,
+    SkipSpikesState as SkipSpikesState,
+    observe as observe,
+    report as report,
+    scale_invariant as scale_invariant,
+    skip_spikes as skip_spikes,
+)
 from adamw_jax.converters import convert_decay as convert_decay
 from adamw_jax.explain import explain as explain
 from adamw_jax.explaining.explanation import Explanation as Explanation
