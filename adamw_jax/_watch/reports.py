@@ -72,11 +72,16 @@ class Report:
         return {f"{row['path']}/{name}": row[name] for row in self.rows for name in QUANTITIES}
 
 
-def _observed(state: optax.OptState) -> ObserveState:
+def _all_observed(state: Any) -> list[ObserveState]:
     def is_observe(node: Any) -> bool:
         return isinstance(node, ObserveState)
 
-    found: list[ObserveState] = [node for node in jax.tree.leaves(state, is_leaf=is_observe) if is_observe(node)]
+    found = [node for node in jax.tree.leaves(state, is_leaf=is_observe) if is_observe(node)]
+    return found + [below for node in found for below in _all_observed(node.inner_state)]
+
+
+def _observed(state: optax.OptState) -> ObserveState:
+    found = _all_observed(state)
     if not found:
         raise ValueError(f"`state` must contain an ObserveState, got {type(state).__name__} without one: use `observe`")
     if len(found) > 1:
@@ -110,7 +115,7 @@ def report(state: optax.OptState) -> Report:
     """
     node = _observed(state)
     if np.ndim(node.count) > 0:
-        raise ValueError(f"`state` must be that of one run, got {np.shape(node.count)} of them")
+        raise ValueError(f"`state` must be that of one run, got {np.size(node.count)} of them")
     observed = int(node.observed)
     trees = jax.device_get([node.weight_rms, node.gradient_rms, node.step_rms, node.angle])
     rows = []
