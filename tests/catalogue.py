@@ -72,6 +72,8 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "soft_threshold": lambda: aj.soft_threshold(0.01, coupling="constant"),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
+    "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
+    "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
     "add_term": lambda: aj.add_term(aj.add_decoupled_decay(DECAY)),
 }
 

@@ -95,8 +95,8 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
       every: updates from one that is observed to the next, >= 1.
 
     Returns:
-      A transformation with the updates of `tx`. Its state is an `ObserveState`: scalars, so that shardings and
-      checkpoints stay as they are.
+      A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, so that
+      shardings and checkpoints stay as they are.
 
     Raises:
       ValueError, TypeError: an `every` that is no integer >= 1; at an update, parameters missing.
@@ -124,7 +124,7 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
     def update(
         updates: Updates, state: ObserveState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, ObserveState]:
-        if params is None:
+        if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
         gradients, count = updates, optax.safe_increment(state.count)
         # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.

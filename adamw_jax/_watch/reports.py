@@ -96,7 +96,7 @@ def report(state: optax.OptState) -> Report:
       state: any optimizer state that contains an `ObserveState`, at any depth; of one run, and with known numbers.
 
     Returns:
-      A `Report`: `rows`, one mapping per parameter; printed, an aligned table with the extremes marked.
+      A `Report` with one mapping per parameter in `rows`, which prints as an aligned table with the extremes marked.
 
     Raises:
       ValueError: no `ObserveState` in the state, several, or one of several runs.
