@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import adamw_jax as aj
@@ -253,15 +254,44 @@ def test_a_skipped_update_is_zero_and_moves_nothing(name, bad):
     assert (int(after.skipped), int(after.in_a_row)) == (1, 1)
 
 
-@pytest.mark.parametrize("how", ["eager", "jit", "scan"])
-@pytest.mark.parametrize("name", ["optax.adamw", "optax.sgd", *OPTIMIZERS])
+OTHERS = {"optax.adamw": lambda: optax.adamw(0.01), "optax.sgd": lambda: optax.sgd(0.01, momentum=0.9)}
+UNWRAPPED = [(name, how) for name in (*OTHERS, *OPTIMIZERS) for how in ("jit", "scan")]
+
+
+@pytest.mark.parametrize(("name", "how"), [*UNWRAPPED, ("optax.adamw", "eager"), ("adamw all options", "eager")])
 def test_without_spikes_a_run_is_the_unwrapped_one_bit_for_bit(name, how):
-    others = {"optax.adamw": lambda: optax.adamw(0.01), "optax.sgd": lambda: optax.sgd(0.01, momentum=0.9)}
-    tx, grads = {**OPTIMIZERS, **others}[name](), [make_grads(k) for k in range(3 if how == "eager" else 8)]
+    tx, grads = {**OPTIMIZERS, **OTHERS}[name](), [make_grads(k) for k in range(8)]
     drive = scanned if how == "scan" else functools.partial(run, jit=how == "jit")
     params, state = drive(aj.skip_spikes(tx, window=2), grads)
     chex.assert_trees_all_equal((params, state.inner_state), drive(tx, grads))
     assert int(state.skipped) == 0
+
+
+@pytest.mark.parametrize("wrap", [aj.skip_spikes, aj.observe, lambda tx: aj.observe(aj.skip_spikes(tx), 2)])
+def test_inside_nnx_optimizer(wrap):
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, wrap(aj.adamw(0.01)), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, x):
+        optimizer.update(model, nnx.grad(lambda model: jnp.mean(model(x) ** 2))(model))
+
+    for _ in range(2):
+        step(model, optimizer, jnp.ones((4, 3)))
+    assert int(aj.current(optimizer.opt_state).count) == 2
+    if wrap is not aj.skip_spikes:
+        assert [row["path"] for row in aj.report(optimizer.opt_state).rows] == ["bias", "kernel"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("wrap", [aj.skip_spikes, aj.observe, lambda tx: aj.observe(tx, 2)])
+def test_strict_promotion_and_debugged_nans(wrap, dtype):
+    tx, grads = wrap(optax.sgd(0.1)), {"w": jnp.ones(4, dtype), "zero": jnp.zeros(2, dtype)}
+    with jax.numpy_dtype_promotion("strict"), jax.debug_nans(True):
+        for step in (tx.update, jax.jit(tx.update)):
+            state = tx.init(grads)
+            for _ in range(2):
+                _, state = step(grads, state, grads)
 
 
 @pytest.mark.parametrize("outside", [True, False])

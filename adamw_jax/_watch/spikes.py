@@ -145,7 +145,7 @@ def skip_spikes(
             inner_state=_choose(taken, inner_state, state.inner_state),
             skipped=jnp.where(taken, state.skipped, optax.safe_increment(state.skipped)),
             in_a_row=jnp.where(taken, 0, optax.safe_increment(state.in_a_row)),
-            above=jnp.where(taken, 0, state.above + finite),
+            above=jnp.where(taken, 0, jnp.where(finite, optax.safe_increment(state.above), state.above)),
             known=jnp.where(enters, known, state.known),
             mean=jnp.where(enters, mean, state.mean),
             variance=jnp.where(enters, variance, state.variance),
