@@ -369,14 +369,14 @@ def test_the_numbers_may_be_traced():
             _, state = tx.update(g, state)
         return state.skipped
 
-    together = jax.vmap(skipped)(jnp.array([2.0, 50.0, 2.0]), jnp.array([3, 3, 4]))
+    together = jax.jit(jax.vmap(skipped))(jnp.array([2.0, 50.0, 2.0]), jnp.array([3, 3, 4]))
     assert together.tolist() == [int(skipped(2.0, 3)), int(skipped(50.0, 3)), int(skipped(2.0, 4))] == [1, 0, 0]
 
     def ratio(every):
         tx = aj.observe(optax.sgd(1.0), every)
         return tx.update(constant(1.0), tx.init(constant(2.0)), constant(2.0))[1].step_rms
 
-    np.testing.assert_allclose(jax.vmap(ratio)(jnp.array([1, 2])), [math.sqrt(0.5), 0.0], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(ratio))(jnp.array([1, 2])), [math.sqrt(0.5), 0.0], rtol=1e-6)
 
 
 BAD = [
