@@ -46,7 +46,7 @@ dist: .venv/.filled
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
-BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling
+BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 

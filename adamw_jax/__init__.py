@@ -72,5 +72,14 @@ from adamw_jax._sharding import (
 )
 from adamw_jax._state import carry_over as carry_over
 from adamw_jax._sweep import Sweep as Sweep, sweep as sweep
+from adamw_jax._watch import (
+    ObserveState as ObserveState,
+    Report as Report,
+    SkipSpikesState as SkipSpikesState,
+    observe as observe,
+    report as report,
+    scale_invariant as scale_invariant,
+    skip_spikes as skip_spikes,
+)
 
 __version__ = "0.2.0"

@@ -94,6 +94,8 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "soft_threshold": lambda: aj.soft_threshold(0.01, strength=aj.Strength("constant")),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
+    "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
+    "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
     "round_to_params": lambda: aj.with_learning_rate(0.1, aj.round_to_params(False)),
     "with_narrow_state": lambda: aj.with_narrow_state(optax.scale_by_lion()),
 }

@@ -76,11 +76,8 @@ def test_state_holds_scalars_and_trees_like_the_parameters(name):
     for path, leaf in jax.tree.leaves_with_path(CATALOGUE[name]().init(params)):
         owner = parameter_of(path, leaves)
         # Where a leaf is frozen, a scalar stands for its moments. The coefficients of optax's Muon are constants.
-        assert (
-            leaf.shape == ()
-            or "ns_coeffs" in jax.tree_util.keystr(path)
-            or (owner is not None and leaf.shape == leaves[owner].shape)
-        )
+        is_like_params = owner is not None and leaf.shape == leaves[owner].shape
+        assert leaf.shape == () or is_like_params or "ns_coeffs" in jax.tree_util.keystr(path)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -94,6 +94,33 @@ def test_a_keras_history_is_drawn():
     assert ax.get_lines()[0].get_xdata().tolist() == [1, 2]
 
 
+def reports(updates=12, every=3):
+    tx = aj.observe(aj.adamw(0.1, freeze="embed"), every)
+    params, state, seen = PARAMS, tx.init(PARAMS), []
+    for _ in range(updates // every):
+        for _ in range(every):
+            updates, state = tx.update(params, state, params)
+            params = optax.apply_updates(params, updates)
+        seen.append(aj.report(state))
+    return seen
+
+
+def test_steps_are_layers_times_time():
+    seen = reports()
+    for of in ("ratio", "weight_rms"):
+        ax = plot.steps(seen, of=of)
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["dense/bias", "dense/kernel", "embed"]
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["3", "6", "9", "12"]
+        drawn = ax.images[0].get_array()
+        expected = np.array([[each.rows[i][of] for each in seen] for i in range(3)])
+        assert (expected[2] == 0).all() == (of == "ratio")  # what is frozen makes no step
+        np.testing.assert_array_equal(np.ma.getmaskarray(drawn), expected == 0)
+        np.testing.assert_allclose(10 ** drawn.filled(-np.inf), expected)
+    logged = {key: [each.to_dict()[key] for each in seen] for key in seen[0].to_dict()}
+    again = plot.steps(logged)
+    np.testing.assert_array_equal(again.images[0].get_array(), plot.steps(seen).images[0].get_array())
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
@@ -120,6 +147,19 @@ def test_a_keras_history_is_drawn():
         (lambda: plot.history({"a": "b"}), ValueError, "`values['a']` must be numbers in one or two axes, got 'b'"),
         (lambda: plot.history({"a": []}), ValueError, "`values['a']` must be numbers in one or two axes, got []"),
         (lambda: plot.history({"a": [1]}, log="yes"), TypeError, "`log` must be"),
+        (lambda: plot.steps([]), TypeError, "`history` must be a list of reports, one at least"),
+        (lambda: plot.steps([{"w/ratio": 1.0}]), TypeError, "or what a logger or Keras kept, got [{'w/ratio': 1.0}]"),
+        (
+            lambda: plot.steps({"loss": [1.0]}),
+            ValueError,
+            "`history` must have keys 'path/ratio' with as many numbers each, got ['loss']",
+        ),
+        (lambda: plot.steps([], of="norm"), ValueError, "`of` must be one of 'weight_rms', 'gradient_rms', "),
+        (
+            lambda: plot.steps([aj.Report([{"path": path}], 1) for path in "ab"]),
+            ValueError,
+            "`history` must be reports of the same parameters, ['a'], got others",
+        ),
     ],
 )
 def test_bad_input(call, error, text):

@@ -4,7 +4,7 @@ import dataclasses
 import html
 from typing import Any
 
-from adamw_jax._explain import table
+from adamw_jax import _tables as table
 from adamw_jax._explain.difference import Difference, difference
 
 COLUMNS = {

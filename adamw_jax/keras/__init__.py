@@ -20,3 +20,4 @@ from adamw_jax.keras.optimizers import (
     AdamW as AdamW,
     NadamW as NadamW,
 )
+from adamw_jax.keras.watching import StepLogger as StepLogger

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adamw_jax._explain.table import to_text
+from adamw_jax._tables import to_text
 
 Decay = tuple[float, float]
 """The pair (l1, l2)."""

@@ -2,3 +2,4 @@
 
 from adamw_jax.plot.curves import history as history, schedule as schedule
 from adamw_jax.plot.heat import heat_map as heat_map
+from adamw_jax.plot.steps import steps as steps

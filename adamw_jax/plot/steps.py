@@ -1,0 +1,73 @@
+"""What `observe` saw over a run, as a heat map of layers x time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from adamw_jax import _checks as checks
+from adamw_jax._watch.reports import QUANTITIES, Report
+
+
+def _of_reports(reports: Sequence[Report], of: str) -> tuple[dict[str, list[float]], list[int]]:
+    paths = [row["path"] for row in reports[0].rows]
+    for each in reports:
+        if [row["path"] for row in each.rows] != paths:
+            raise ValueError(f"`history` must be reports of the same parameters, {paths}, got others")
+    columns = {path: [each.rows[i][of] for each in reports] for i, path in enumerate(paths)}
+    return columns, [each.observed for each in reports]
+
+
+def _of_mapping(logged: Mapping[str, Any], of: str) -> tuple[dict[str, list[float]], list[int]]:
+    ending = f"/{of}"
+    columns = {key.removesuffix(ending): list(values) for key, values in logged.items() if key.endswith(ending)}
+    lengths = set(map(len, columns.values()))
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(f"`history` must have keys 'path{ending}' with as many numbers each, got {list(logged)}")
+    return columns, list(range(1, lengths.pop() + 1))
+
+
+def steps(history: Any, *, of: str = "ratio", ax: Any = None) -> Any:
+    """Draw what a run did to every parameter: one row a parameter, time from left to right, colours logarithmic.
+
+    Args:
+      history: what `report` returned along the run, in its order; or {"path/ratio": numbers}, as a logger has it; or
+        what `keras.Model.fit` returned, with the reports in its history.
+      of: "ratio", "angle", "step_rms", "gradient_rms" or "weight_rms".
+      ax: where to draw; None makes a figure.
+
+    Returns:
+      The matplotlib axes. Zeros, and what is not finite, are grey.
+
+    Raises:
+      TypeError, ValueError: no reports, reports of different parameters, an unknown quantity.
+
+    >>> from adamw_jax._watch.reports import Report
+    >>> row = {"path": "w", "weight_rms": 1.0, "gradient_rms": 1.0, "step_rms": 0.1, "ratio": 0.1, "angle": 0.0}
+    >>> ax = steps([Report([row], 10), Report([row], 20)])
+    >>> print(ax.get_xlabel(), "-", ax.get_yticklabels()[0].get_text())
+    update - w
+    """
+    checks.check_choice("of", of, QUANTITIES)
+    history = getattr(history, "history", history)
+    by_update = not isinstance(history, Mapping)
+    if by_update and not (isinstance(history, Sequence) and history and all(isinstance(x, Report) for x in history)):
+        raise TypeError(
+            f"`history` must be a list of reports, one at least, or what a logger or Keras kept, got {history!r}"
+        )
+    columns, times = _of_reports(history, of) if by_update else _of_mapping(history, of)
+    values = np.asarray(list(columns.values()), float)
+    shown = np.ma.masked_invalid(np.where(values > 0, values, np.nan))
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 1.2 + 0.22 * len(columns)), layout="constrained")
+    colours = plt.get_cmap("viridis").with_extremes(bad="0.7")
+    image = ax.imshow(np.ma.log10(shown), aspect="auto", cmap=colours, interpolation="nearest")
+    ax.figure.colorbar(
+        image, ax=ax, label=f"log10 of {'the angle (radians)' if of == 'angle' else of.replace('_', ' ')}"
+    )
+    at = np.unique(np.linspace(0, len(times) - 1, min(len(times), 8)).round().astype(int))
+    ax.set_xticks(at, [f"{times[i]:,}" for i in at])
+    ax.set_yticks(range(len(columns)), list(columns), fontsize="small")
+    ax.set_xlabel("update" if by_update else "record")
+    return ax

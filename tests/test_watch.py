@@ -1,0 +1,457 @@
+"""What is seen of a step, and which steps are left out: numbers against twins, and that nothing else changes."""
+
+import functools
+import math
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import adamw_jax as aj
+from tests import reference_watch as twin
+from tests.catalogue import OPTIMIZERS, RESTARTS
+
+NAN, INF = float("nan"), float("inf")
+
+
+def make_params(dtype=jnp.float32):
+    rng = np.random.RandomState(0)
+    return {
+        "body": {"kernel": jnp.asarray(rng.randn(8, 4), dtype), "bias": None},
+        "head": [jnp.asarray(rng.randn(4), dtype), {"kernel": jnp.asarray(rng.randn(16), dtype)}],
+    }
+
+
+def make_grads(step, size=1.0):
+    rng = np.random.RandomState(100 + step)
+    return jax.tree.map(lambda p: jnp.asarray(size * rng.randn(*p.shape), p.dtype), make_params())
+
+
+def run(tx, grads, jit=True):
+    """Return parameters and state after these gradients, the updates added outside of the compiled program."""
+    params = make_params()
+    state, step = tx.init(params), jax.jit(tx.update) if jit else tx.update
+    for g in grads:
+        updates, state = step(g, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def scanned(tx, grads):
+    """Return the same, as one program that adds the updates, too."""
+
+    def body(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    start = make_params()
+    return jax.jit(lambda start: jax.lax.scan(body, start, stacked)[0])((start, tx.init(start)))
+
+
+# What is seen.
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_report_is_numpys(every, dtype, jit):
+    tx = aj.observe(aj.adamw(0.01, weight_decay=0.1), every)
+    params = make_params(dtype)
+    state, step = tx.init(params), jax.jit(tx.update) if jit else tx.update
+    for number in range(1, 8):
+        grads = jax.tree.map(lambda g: g.astype(dtype), make_grads(number))
+        updates, state = step(grads, state, params)
+        if number % every == 0:
+            leaves = zip(*map(jax.tree.leaves, (params, grads, updates)), strict=True)
+            expected = [twin.seen(*(np.asarray(x, np.float64) for x in each)) for each in leaves]
+        report = aj.report(state)
+        assert report.observed == number - number % every
+        if report.observed:
+            assert [row["path"] for row in report.rows] == ["body/kernel", "head/0", "head/1/kernel"]
+            for row, numbers in zip(report.rows, expected, strict=True):
+                # float32's sums; an arc cosine near 1 has lost half of float64's digits.
+                assert {key: row[key] for key in numbers} == pytest.approx(numbers, rel=2e-6, abs=1e-8)
+        params = optax.apply_updates(params, updates)
+
+
+def test_the_angle_of_a_small_step_has_all_its_digits():
+    weight, across = jnp.array([3.0, 4.0]), jnp.array([-4e-5, 3e-5])
+    tx = aj.observe(optax.identity())
+    for step, angle in ((across, math.atan2(5e-5, 5)), (-0.001 * weight, 0.0), (-2 * weight, math.pi)):
+        _, state = tx.update(step, tx.init(weight), weight)
+        # What is along the weight cancels to float32's rounding of the step.
+        assert aj.report(state).rows[0]["angle"] == pytest.approx(angle, rel=1e-6, abs=1e-9)
+
+
+def test_a_report_prints_as_a_table_with_its_extremes_marked():
+    params = {"a": jnp.full(4, 2.0), "b": jnp.full(4, 1.0), "c": jnp.zeros(2)}
+    grads = {"a": jnp.full(4, 1.0), "b": jnp.full(4, -8.0), "c": jnp.full(2, 2.0)}
+    tx = aj.observe(optax.sgd(0.25))
+    report = aj.report(tx.update(grads, tx.init(params), params)[1])
+    lines = str(report).splitlines()
+    assert [line.split() for line in lines[2:5]] == [
+        ["a", "2^", "1v", "0.25v", "0.125v", "0"],
+        ["b", "1", "8^", "2^", "2^", "0"],
+        ["c", "0v", "2", "0.5", "inf!", "nan!"],
+    ]
+    assert lines[-1] == "update 1; ^ largest, v smallest of its column, ! not finite; angles in radians"
+    assert "2^" in report._repr_html_()
+    flat = report.to_dict()
+    assert len(flat) == 15
+    assert flat["b/ratio"] == 2.0
+    assert all(isinstance(value, float) for value in flat.values())
+
+
+def test_before_the_first_observation_there_is_no_number():
+    tx = aj.observe(optax.sgd(0.1), 4)
+    report = aj.report(run(tx, [make_grads(0)])[1])
+    assert report.observed == 0
+    assert all(math.isnan(value) for value in report.to_dict().values())
+    assert str(report).endswith("no update observed yet")
+
+
+def test_a_report_is_found_at_any_depth():
+    tx = optax.chain(optax.clip(1.0), aj.skip_spikes(aj.observe(aj.adamw(0.01))))
+    tx = optax.MultiSteps(tx, 2).gradient_transformation()
+    state = run(tx, [make_grads(0), make_grads(1)])[1]
+    assert len(aj.report(state).rows) == 3
+
+
+def test_leaves_that_are_no_numbers_are_left_alone():
+    params = {"w": jnp.ones(2), "steps": jnp.ones(2, jnp.int32), "empty": jnp.zeros((0, 3)), "c": jnp.array([3 + 4j])}
+    grads = {**params, "steps": np.zeros(2, jax.dtypes.float0), "w": jnp.ones(2)}
+    tx = aj.observe(optax.identity(), 1)
+    rows = {row["path"]: row for row in aj.report(jax.jit(tx.update)(grads, tx.init(params), params)[1]).rows}
+    assert rows["c"]["weight_rms"] == pytest.approx(math.sqrt(12.5))  # of the real and the imaginary part
+    assert rows["steps"]["gradient_rms"] == rows["empty"]["weight_rms"] == 0.0
+
+
+def compiled(tx, size=64):
+    params = {f"layer_{i}": jnp.ones((size, size)) for i in range(3)}
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    donating = jax.jit(step, donate_argnums=(0, 1))
+    text = donating.lower(params, tx.init(params), params).compile().as_text()
+    return text[text.index("ENTRY") :]
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_the_updates_in_between_read_and_write_what_they_do_without(every):
+    """A property of the compiled program: outside of the branch no sum over a leaf, no copy and no loop more."""
+    plain, observed = compiled(aj.adamw(0.01)), compiled(aj.observe(aj.adamw(0.01), every))
+
+    def large(text, operation):
+        return [line for line in text.splitlines() if re.search(rf"= f32\[64,64\]\S* {operation}\(", line)]
+
+    assert large(observed, "copy") == large(plain, "copy") == []
+    assert len(large(observed, "fusion")) == len(large(plain, "fusion")) > 0
+    assert observed.count("conditional(") == 1
+    assert "reduce(" not in observed
+    assert "reduce" not in " ".join(re.findall(r"%\w*reduce\w* = ", observed))
+
+
+# What is skipped.
+
+
+def spiky_norms(count, seed=0):
+    rng = np.random.RandomState(seed)
+    norms = np.exp(0.3 * rng.randn(count) - 2)
+    norms[25::17] *= 1e3
+    norms[31::23] = NAN
+    norms[40], norms[60] = INF, 0.0
+    norms[70:] *= 200  # for good
+    return norms
+
+
+@pytest.mark.parametrize("window", [2, 10, 30])
+@pytest.mark.parametrize("sigma", [3.0, 6.0])
+def test_what_is_skipped_and_why_is_the_twins(sigma, window):
+    norms = spiky_norms(140)
+    tx = aj.skip_spikes(optax.sgd(1.0), sigma=sigma, window=window)
+    direction = jnp.array([0.6, -0.8])
+
+    def body(state, norm):
+        updates, state = tx.update(norm * direction, state)
+        return state, (updates, state.mean, state.variance, state.skipped, state.in_a_row)
+
+    _, (updates, mean, variance, skipped, in_a_row) = jax.jit(
+        lambda norms: jax.lax.scan(body, tx.init(direction), norms)
+    )(jnp.asarray(norms, jnp.float32))
+    taken, statistics = twin.skipping(norms.astype(np.float32).astype(float), sigma, window)
+    assert 0 < taken.sum() < len(norms)
+    assert taken[-1]
+    np.testing.assert_array_equal(np.asarray(skipped), np.cumsum(~taken))
+    since = np.maximum.accumulate(np.where(taken, np.arange(len(taken)), -1))
+    np.testing.assert_array_equal(np.asarray(in_a_row), np.arange(len(taken)) - since)
+    expected = np.where(taken[:, None], -norms[:, None] * np.array([0.6, -0.8]), 0)
+    np.testing.assert_allclose(updates, expected, rtol=1e-6)
+    np.testing.assert_allclose(np.stack([mean, variance], 1), statistics, rtol=1e-4, atol=1e-6)  # float32 sums
+
+
+def constant(size):
+    return jnp.array([size, 0.0])
+
+
+def test_a_level_that_changed_for_good_is_accepted():
+    tx = aj.skip_spikes(optax.sgd(1.0), window=5)
+    state = tx.init(jnp.zeros(2))
+    sizes = [1.0, 1.1, 0.9, 1.0, 1.05, 50.0, NAN, 55.0, 45.0, INF, 50.0, 52.0, 51.0, 50.0, 0.5, NAN]
+    taken = []
+    for size in sizes:
+        updates, state = tx.update(constant(size), state)
+        taken.append(bool(updates.any()))
+    # Five finite ones are skipped, and what is not finite among them; the sixth is taken.
+    assert taken == [True] * 5 + [False] * 7 + [True] * 3 + [False]
+    assert (int(state.known), int(state.skipped), int(state.in_a_row)) == (3, 8, 1)
+
+
+def test_what_is_not_finite_is_never_taken():
+    tx = aj.skip_spikes(optax.sgd(1.0), window=2)
+    state = tx.init(jnp.zeros(2))
+    for count in range(1, 20):
+        updates, state = tx.update(constant(NAN), state)
+        assert not updates.any()
+        assert int(state.in_a_row) == int(state.skipped) == count
+
+
+def test_before_the_window_is_known_only_what_is_not_finite_is_skipped():
+    tx = aj.skip_spikes(optax.sgd(1.0), window=5)
+    state = tx.init(jnp.zeros(2))
+    for size in (1.0, 1000.0, NAN, 1.0, 1e6):
+        _, state = tx.update(constant(size), state)
+    assert int(state.skipped) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_norm_is_taken_in_float32(dtype):
+    tx = aj.skip_spikes(optax.sgd(1.0))
+    grads = jnp.full(1000, 300.0, dtype)  # the sum of its squares is 9e7, float16 ends at 65504
+    updates, state = tx.update(grads, tx.init(grads), grads)
+    assert (int(state.skipped), updates.dtype) == (0, grads.dtype)
+    assert float(state.mean) == pytest.approx(math.log(300 * math.sqrt(1000)), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, 1e6])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_skipped_update_is_zero_and_moves_nothing(name, bad):
+    tx = aj.skip_spikes(OPTIMIZERS[name](), window=4)
+    params, state = run(tx, [make_grads(k) for k in range(4)])
+    spike = jax.tree.map(lambda g: g.at[(0,) * g.ndim].set(bad), make_grads(9))
+    updates, after = jax.jit(tx.update)(spike, state, params)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(updates))
+    chex.assert_trees_all_equal(after.inner_state, state.inner_state)
+    assert (int(after.skipped), int(after.in_a_row)) == (1, 1)
+
+
+OTHERS = {"optax.adamw": lambda: optax.adamw(0.01), "optax.sgd": lambda: optax.sgd(0.01, momentum=0.9)}
+UNWRAPPED = [(name, how) for name in (*OTHERS, *OPTIMIZERS) for how in ("jit", "scan")]
+
+
+@pytest.mark.parametrize(("name", "how"), [*UNWRAPPED, ("optax.adamw", "eager"), ("adamw all options", "eager")])
+def test_without_spikes_a_run_is_the_unwrapped_one_bit_for_bit(name, how):
+    tx, grads = {**OPTIMIZERS, **OTHERS}[name](), [make_grads(k) for k in range(8)]
+    drive = scanned if how == "scan" else functools.partial(run, jit=how == "jit")
+    params, state = drive(aj.skip_spikes(tx, window=2), grads)
+    chex.assert_trees_all_equal((params, state.inner_state), drive(tx, grads))
+    assert int(state.skipped) == 0
+
+
+@pytest.mark.parametrize("wrap", [aj.skip_spikes, aj.observe, lambda tx: aj.observe(aj.skip_spikes(tx), 2)])
+def test_inside_nnx_optimizer(wrap):
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, wrap(aj.adamw(0.01)), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, x):
+        optimizer.update(model, nnx.grad(lambda model: jnp.mean(model(x) ** 2))(model))
+
+    for _ in range(2):
+        step(model, optimizer, jnp.ones((4, 3)))
+    assert int(aj.current(optimizer.opt_state).count) == 2
+    if wrap is not aj.skip_spikes:
+        assert [row["path"] for row in aj.report(optimizer.opt_state).rows] == ["bias", "kernel"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("wrap", [aj.skip_spikes, aj.observe, lambda tx: aj.observe(tx, 2)])
+def test_strict_promotion_and_debugged_nans(wrap, dtype):
+    tx, grads = wrap(optax.sgd(0.1)), {"w": jnp.ones(4, dtype), "zero": jnp.zeros(2, dtype)}
+    with jax.numpy_dtype_promotion("strict"), jax.debug_nans(True):
+        for step in (tx.update, jax.jit(tx.update)):
+            state = tx.init(grads)
+            for _ in range(2):
+                _, state = step(grads, state, grads)
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_accumulated_gradients(outside):
+    inner = aj.adamw(0.01, schedule=RESTARTS)
+    if outside:
+        tx = aj.skip_spikes(optax.MultiSteps(inner, 2).gradient_transformation(), window=3)
+    else:
+        tx = optax.MultiSteps(aj.skip_spikes(inner, window=3), 2).gradient_transformation()
+    grads = [make_grads(k) for k in range(6)]
+    spike = make_grads(6, 1e4)
+    _, before = run(tx, grads)
+    _, after = run(tx, [*grads, spike, make_grads(7)])
+    # Outside, the spike is no micro-batch at all; inside, the mean that contains it is left out.
+    assert int(optax.tree.get(after, "skipped")) == 1
+    assert int(aj.current(after).count) == int(aj.current(before).count) == 3
+    assert int(optax.tree.get(after, "mini_step")) == (1 if outside else 0)
+
+
+@pytest.mark.parametrize("wrap", [aj.skip_spikes, aj.observe, lambda tx: aj.observe(aj.skip_spikes(tx), 2)])
+def test_the_position_is_found_inside(wrap):
+    tx = wrap(aj.adamw(0.01, schedule=aj.cosine_warm_restarts(6)))
+    params, state = run(tx, [make_grads(k) for k in range(3)])
+    assert (int(aj.current(state).count), int(aj.current(state).t_cur)) == (3, 3)
+    for moved, t_cur in ((aj.restart(state), 0), (aj.set_position(state, 4), 4)):
+        assert jax.tree.structure(moved) == jax.tree.structure(state)
+        assert int(aj.current(moved).t_cur) == t_cur
+        _, state_after = jax.jit(tx.update)(make_grads(9), moved, params)
+        assert int(aj.current(state_after).t_cur) == t_cur + 1
+
+
+@pytest.mark.parametrize("wrap", [aj.skip_spikes, lambda tx: aj.observe(tx, 2)])
+def test_a_fresh_state_can_be_donated(wrap):
+    tx, params = wrap(aj.adamw(0.01, schedule=RESTARTS)), make_params()
+    step = jax.jit(lambda state, grads, params: tx.update(grads, state, params), donate_argnums=0)
+    _, state = step(tx.init(params), make_grads(0), params)
+    step(state, make_grads(1), params)
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: aj.skip_spikes(tx, window=2), lambda tx: aj.observe(tx, 2)])
+def test_sharded_is_one_devices(wrap):
+    tx = wrap(aj.adamw(0.01, weight_decay=0.1))
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+
+    def place(tree):
+        def put(leaf):
+            return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*["data"][: leaf.shape[:1] == (8,)])))
+
+        return jax.tree.map(put, tree)
+
+    params = make_params()
+    whole, parts = (tx.init(params), params), place((tx.init(params), params))
+    for k, size in enumerate((1, 1, 1, 1e5, 1)):
+        grads = make_grads(k, size)
+        for name, (state, params) in {"whole": whole, "parts": parts}.items():
+            updates, state = jax.jit(tx.update)(grads if name == "whole" else place(grads), state, params)
+            if name == "whole":
+                whole = state, optax.apply_updates(params, updates)
+            else:
+                parts = state, optax.apply_updates(params, updates)
+    # The sums over the leaves are taken in another order.
+    chex.assert_trees_all_close(whole, jax.device_get(parts), rtol=1e-5, atol=1e-7)
+    kernels = [leaf for leaf in jax.tree.leaves(parts) if leaf.shape[:1] == (8,)]
+    assert all(leaf.sharding.spec == PartitionSpec("data") for leaf in kernels)
+
+
+def test_the_numbers_may_be_traced():
+    grads = [constant(size) for size in (1.0, 1.2, 0.8, 3.0)]
+
+    def skipped(sigma, window):
+        tx = aj.skip_spikes(optax.sgd(1.0), sigma=sigma, window=window)
+        state = tx.init(constant(0.0))
+        for g in grads:
+            _, state = tx.update(g, state)
+        return state.skipped
+
+    together = jax.jit(jax.vmap(skipped))(jnp.array([2.0, 50.0, 2.0]), jnp.array([3, 3, 4]))
+    assert together.tolist() == [int(skipped(2.0, 3)), int(skipped(50.0, 3)), int(skipped(2.0, 4))] == [1, 0, 0]
+
+    def ratio(every):
+        tx = aj.observe(optax.sgd(1.0), every)
+        return tx.update(constant(1.0), tx.init(constant(2.0)), constant(2.0))[1].step_rms
+
+    np.testing.assert_allclose(jax.jit(jax.vmap(ratio))(jnp.array([1, 2])), [math.sqrt(0.5), 0.0], rtol=1e-6)
+
+
+BAD = [
+    (lambda: aj.observe(optax.sgd(1.0), 0), ValueError, "`every` must be an integer from 1 to 2147483647, got 0"),
+    (lambda: aj.observe(optax.sgd(1.0), 1.5), ValueError, "`every` must be an integer from 1 to 2147483647, got 1.5"),
+    (
+        lambda: aj.observe(optax.sgd(1.0), "2"),
+        TypeError,
+        "`every` must be a number or a JAX scalar, got '2' of type str",
+    ),
+    (
+        lambda: aj.skip_spikes(optax.sgd(1.0), sigma=0),
+        ValueError,
+        "`sigma` must be a finite number in (0, inf), got 0",
+    ),
+    (
+        lambda: aj.skip_spikes(optax.sgd(1.0), sigma=-1.0),
+        ValueError,
+        "`sigma` must be a finite number in (0, inf), got -1",
+    ),
+    (
+        lambda: aj.skip_spikes(optax.sgd(1.0), sigma=INF),
+        ValueError,
+        "`sigma` must be a finite number in (0, inf), got inf",
+    ),
+    (
+        lambda: aj.skip_spikes(optax.sgd(1.0), window=1),
+        ValueError,
+        "`window` must be an integer from 2 to 2147483647, got 1",
+    ),
+    (
+        lambda: aj.skip_spikes(optax.sgd(1.0), window=2.5),
+        ValueError,
+        "`window` must be an integer from 2 to 2147483647, got 2.5",
+    ),
+    (
+        lambda: aj.report(optax.sgd(1.0).init(jnp.ones(1))),
+        ValueError,
+        "`state` must contain an ObserveState, got tuple without one: use `observe`",
+    ),
+    (
+        lambda: aj.report(aj.observe(aj.observe(optax.sgd(1.0))).init(jnp.ones(1))),
+        ValueError,
+        "`state` must contain one ObserveState, got 2",
+    ),
+    (
+        lambda: aj.report(jax.vmap(aj.observe(optax.sgd(1.0)).init)(jnp.ones((3, 1)))),
+        ValueError,
+        "`state` must be that of one run, got 3 of them",
+    ),
+    (
+        lambda: aj.observe(optax.sgd(1.0)).update(jnp.ones(1), aj.observe(optax.sgd(1.0)).init(jnp.ones(1))),
+        ValueError,
+        "`params` must be given to update(updates, state, params) to observe them, got None",
+    ),
+    (
+        lambda: aj.scale_invariant(lambda p: p * 2, {"w": jnp.ones(2)}["w"]),
+        TypeError,
+        "`loss` must return a real floating scalar, got float32[2]",
+    ),
+    (
+        lambda: aj.scale_invariant(lambda p: jnp.sqrt(-jnp.abs(p["w"])).sum(), {"w": jnp.ones(2)}),
+        ValueError,
+        "`loss` must have finite gradients around `params`, got others at 'w'",
+    ),
+    (
+        lambda: jax.jit(lambda p: aj.scale_invariant(jnp.sum, p))(jnp.ones(2)),
+        TypeError,
+        "`params` must have known numbers as leaves, got traced ones: flags are decided before `jit`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "text"), BAD, ids=[text for *_, text in BAD])
+def test_bad_input(call, error, text):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == text
