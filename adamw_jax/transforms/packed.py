@@ -11,7 +11,7 @@ import numpy as np
 
 from adamw_jax.transforms.eight_bits import pack8, unpack8
 from adamw_jax.transforms.leaves import Kernel, arithmetic_dtype, map_leaves, zeros_like_params
-from adamw_jax.transforms.rounding import HIGH, LOW, bits_of, noise, round_bits, round_to_bfloat16, widen
+from adamw_jax.transforms.rounding import HIGH, LOW, bits_of, noise, noisy_bits, round_bits, round_to_bfloat16, widen
 from adamw_jax.typing import Params, Updates
 
 MomentDtype: TypeAlias = str | np.dtype[Any] | None
@@ -41,7 +41,7 @@ def pack(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
       mu, nu: float32 arrays.
       bits: uint32 noise of the same shape: its upper half rounds mu, its lower half nu.
     """
-    return round_bits(mu, bits >> np.uint32(16)) | (round_bits(nu, bits & LOW) >> np.uint32(16))
+    return round_bits(mu, bits >> np.uint32(16)) | (noisy_bits(nu, bits & LOW) >> np.uint32(16))
 
 
 def unpack(words: chex.Array) -> tuple[chex.Array, chex.Array]:
