@@ -142,6 +142,9 @@ class WarmRestarts(Cycles):
         if checks.is_traced(factor) and factor.dtype == jnp.float64:
             length = jnp.round(period.astype(jnp.float64) * factor)
             return jnp.clip(length, 1, MAX_COUNT).astype(jnp.int32)
+        if not checks.is_traced(factor) and float(factor).is_integer():
+            whole = min(int(factor), MAX_COUNT)
+            return jnp.where(period > MAX_COUNT // whole, MAX_COUNT, period * whole)
         return rounded_product(period, binary_of(factor))
 
     def eta(self, position: Position) -> chex.Array:

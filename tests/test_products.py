@@ -133,6 +133,12 @@ def test_a_schedule_has_the_same_cycles_whether_its_numbers_are_traced_or_not(pe
             np.testing.assert_array_equal(got, expected, str(t_mult))
 
 
+@pytest.mark.parametrize("t_mult", [1, 2, 3, 1000.0, 2.0**30, 2.0**31, 1e300])
+def test_whole_factors_take_a_short_way_to_the_same_periods(t_mult):
+    lengthen = jax.jit(aj.cosine_warm_restarts(1, t_mult=t_mult)._lengthen)
+    np.testing.assert_array_equal(lengthen(of_all(periods())), twins(periods(), t_mult))
+
+
 def test_the_closed_form_counts_with_the_same_cycles_as_the_steps():
     def position(t_mult, count):
         return aj.cosine_warm_restarts(15, t_mult=t_mult).position(count)
