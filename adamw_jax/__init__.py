@@ -3,6 +3,7 @@
 Names in the order of the pipeline: gradients -> direction -> alpha -> multipliers -> decay -> eta -> -1 -> updates.
 """
 
+from adamw_jax._host import with_host_state as with_host_state
 from adamw_jax.converters import convert_decay as convert_decay
 from adamw_jax.explain import explain as explain
 from adamw_jax.explaining.explanation import Explanation as Explanation

@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\]")
 _LINE = re.compile(r"^\s*(?:ROOT )?%(?P<name>[\w.-]+) = (?P<result>\(.*?\)|\S+) (?P<operation>[\w-]+)\((?P<rest>.*)")
 NO_KERNEL = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all"}
@@ -102,10 +100,10 @@ def assembler() -> str:
     return found
 
 
-def compiled_for_gpu(lowered: jax.stages.Lowered) -> tuple[Any, list[tuple[int, int]]]:
+def compiled_for_gpu(lowered: Any) -> tuple[Any, list[tuple[int, int]]]:
     """Return a program compiled for a GPU, and registers and spilled bytes of each of its kernels."""
     with tempfile.TemporaryDirectory() as folder:
         compiled = lowered.compile(compiler_options={"xla_dump_to": folder})
         sources = [path.read_text() for path in sorted(Path(folder).glob("*.ptx"))]
     path = assembler()
-    return compiled, [each for source in sources for each in registers(source, path)]
+    return compiled, [each for source in sources if source for each in registers(source, path)]

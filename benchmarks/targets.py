@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+# Nothing is run, so several processes may compile at once.
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
 
 import jax
+import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
@@ -91,6 +94,11 @@ def device(name: str) -> jax.sharding.Sharding:
 
 
 def mesh(name: str, shape: tuple[int, ...] | None = None, axes: tuple[str, ...] = ("data",)) -> Mesh:
-    """Return a mesh of all devices of a target, laid out as its compiler suggests."""
-    made = topologies.make_mesh(_topology(name), shape or (target(name).devices,), axes)
-    return Mesh(made.devices, axes, axis_types=(AxisType.Auto,) * len(axes))
+    """Return a mesh of the devices of a target, laid out as its compiler suggests."""
+    topology, count = _topology(name), target(name).devices
+    shape = shape or (count,)
+    if count < len(topology.devices):
+        laid_out = np.array(topology.devices[:count]).reshape(shape)
+    else:
+        laid_out = topologies.make_mesh(topology, shape, axes).devices
+    return Mesh(laid_out, axes, axis_types=(AxisType.Auto,) * len(axes))
