@@ -3,7 +3,6 @@
 Import this before jax: what is not there is only compiled for, so that jax itself runs on the CPU.
 """
 
-import importlib.util
 import os
 from typing import Any, NamedTuple
 
@@ -16,6 +15,8 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
+
+from benchmarks.environments import PACKAGES, installed
 
 H100 = """
 gpu_device_info {
@@ -31,9 +32,6 @@ dnn_version_info { major: 9 minor: 8 }
 device_description_str: "H100"
 """
 """What XLA has to know of an NVIDIA H100 SXM, a text proto."""
-
-PACKAGES = {"gpu": "jax_plugins.xla_cuda12", "tpu": "libtpu"}
-"""The module that compiles for a target; `make compiled` installs it into an environment of its own."""
 
 
 class Target(NamedTuple):
@@ -55,13 +53,6 @@ TARGETS = {
     "v5p:2x2x4": Target("tpu", "v5p:2x2x4", 16),
     "v5p:4x4x4": Target("tpu", "v5p:4x4x4", 64),
 }
-
-
-def installed(platform: str) -> bool:
-    """Return True if this environment can compile for "gpu" or "tpu"."""
-    package = PACKAGES[platform]
-    parent = package.split(".")[0]
-    return importlib.util.find_spec(parent) is not None and importlib.util.find_spec(package) is not None
 
 
 def target(name: str) -> Target:
