@@ -4,6 +4,7 @@ BIN := .venv/bin
 export MPLBACKEND = Agg
 
 .PHONY: demo demo-multiprocess survival test coverage lint docs dist clean
+.PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.filled
 	$(BIN)/python examples/digits.py
@@ -38,13 +39,38 @@ dist: .venv/.filled
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
 
+# Programs for devices that are not there: compilers in environments of their own, of a pinned version, because what XLA
+# fuses belongs to a version.
+compiled: compiled-gpu compiled-tpu
+
+compiled-gpu: .compiled/gpu/.filled
+	.compiled/gpu/bin/python -m benchmarks.compiled h100
+	.compiled/gpu/bin/python -m benchmarks.compiled h100 --alike
+	.compiled/gpu/bin/python -m benchmarks.compiled_scale h100x8
+
+compiled-tpu: .compiled/tpu/.filled
+	.compiled/tpu/bin/python -m benchmarks.compiled v5e
+	.compiled/tpu/bin/python -m benchmarks.compiled_host
+	.compiled/tpu/bin/python -m benchmarks.compiled_scale v5e:2x4 v5e:8x8 v5e:16x16 v5p:2x2x4 v5p:4x4x4
+
+compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
+	.compiled/gpu/bin/python -m pytest -n 0 tests/test_compiled_gpu.py
+	.compiled/tpu/bin/python -m pytest -n 0 tests/test_compiled_tpu.py
+
+.compiled/%/.filled: pyproject.toml
+	$(PYTHON) -m venv .compiled/$*
+	.compiled/$*/bin/python -m pip install --quiet --editable ".[compiled-$*]"
+	touch $@
+
+.PRECIOUS: .compiled/%/.filled
+
 .venv/.filled: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
+	rm -rf .venv .compiled .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
 BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost
 

@@ -69,6 +69,7 @@ from adamw_jax._sharding import (
     init_sharded as init_sharded,
     placement_report as placement_report,
     state_shardings as state_shardings,
+    with_host_state as with_host_state,
 )
 from adamw_jax._state import carry_over as carry_over
 from adamw_jax._sweep import Sweep as Sweep, sweep as sweep

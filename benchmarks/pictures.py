@@ -100,6 +100,21 @@ def keras_step(axes, rows):
     axes.flat[1].legend(fontsize=8)
 
 
+def compiled_h100(axes, rows):
+    """Bytes that one update moves: the bound, and optax's and this library's programs."""
+    colors = style()[0]
+    places = range(len(rows))
+    bounds = [row["bound, bytes/parameter"] for row in rows]
+    for label, color, theirs in (("optax, compiled", colors[1], True), ("adamw_jax, compiled", colors[0], False)):
+        shown = [place for place in places if rows[place]["optimizer"].startswith("optax") == theirs]
+        axes.barh(shown, [rows[place]["bytes/parameter"] for place in shown], color=color, height=0.7, label=label)
+    axes.plot(bounds, places, "|", color="black", markersize=14, markeredgewidth=1.5, label="bound")
+    axes.set_yticks(places, [row["optimizer"] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("bytes per parameter of an update, compiled for an H100")
+    axes.legend(fontsize=8, loc="lower right")
+
+
 PICTURES = {
     "step_time": (step_time, (7, 4.5), (1, 1)),
     "step_time_bfloat16": (step_time, (7, 2.5), (1, 1)),
@@ -107,6 +122,7 @@ PICTURES = {
     "memory": (memory, (7, 3.5), (1, 1)),
     "scaling": (scaling, (9, 6), (2, 2)),
     "quality": (quality, (7, 4), (1, 1)),
+    "compiled_h100": (compiled_h100, (7, 5.5), (1, 1)),
     "keras_step": (keras_step, (11, 5), (1, 2)),
 }
 """The function that draws, the size in inches, rows and columns of axes."""

@@ -60,6 +60,13 @@ def test_noise_is_the_twins_bit_for_bit(shape):
         np.testing.assert_array_equal(got, noise_twin(shape, count, leaf))
 
 
+def test_the_index_of_a_leaf_beyond_32_bits_wraps():
+    """A leaf of 2^33 elements: its last ones, of which alone the compiled program makes anything."""
+    last = jax.jit(lambda count: noise((2**17, 2**16), count, np.uint32(3))[-1, -4:])(jnp.int32(5))
+    index = np.arange(2**32 - 4, 2**32, dtype=np.uint64).astype(np.uint32)
+    np.testing.assert_array_equal(last, mix_twin(index ^ mix_twin(5) ^ np.uint32(3)))
+
+
 def test_all_bfloat16_pairs_survive_packing_whatever_the_noise():
     halves = np.arange(2**16, dtype=np.uint32) << 16
     finite = halves[np.isfinite(halves.view(np.float32))]
@@ -85,6 +92,29 @@ def test_what_is_not_finite_stays_what_it_is(bits):
     assert np.isnan(floats(round_bits(nans, jnp.full(nans.shape, bits, jnp.uint32)))).all()
     infinities = floats([0x7F800000, 0xFF800000])
     np.testing.assert_array_equal(floats(round_bits(infinities, jnp.full((2,), bits, jnp.uint32))), infinities)
+
+
+def test_every_nan_is_one_nan_once_rounded():
+    nans = floats([0x7FC00000, 0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFF800001])
+    noise16 = jnp.full(nans.shape, 0xFFFF, jnp.uint32)
+    np.testing.assert_array_equal(round_bits(nans, noise16), 0x7FC00000)
+    narrow = round_to_bfloat16(nans, noise16)
+    np.testing.assert_array_equal(jax.lax.bitcast_convert_type(narrow, jnp.uint16), 0x7FC0)
+    words = pack(nans, nans, jnp.full(nans.shape, 0xFFFFFFFF, jnp.uint32))
+    np.testing.assert_array_equal(words, 0x7FC07FC0)
+
+
+def test_all_words_of_eight_bits_are_read_as_the_twin_reads_them():
+    words = np.arange(2**16, dtype=np.uint32)
+    for code, smallest, top, moment in (
+        ((words >> 8) & 127, np.float32(2.0**-28), 127, aj.unpack(words.astype(np.uint16))[0]),
+        (words & 255, np.float32(2.0**-56), 255, aj.unpack(words.astype(np.uint16))[1]),
+    ):
+        expected = ((code << 21) + smallest.view(np.uint32)).astype(np.uint32).view(np.float32) - smallest
+        expected = np.where(code == top, np.nan, expected)
+        np.testing.assert_array_equal(np.abs(moment), expected)
+    negative = np.signbit(aj.unpack(words.astype(np.uint16))[0])[((words >> 8) & 127) != 127]
+    np.testing.assert_array_equal(negative, (words >> 15 == 1)[((words >> 8) & 127) != 127])
 
 
 @pytest.mark.parametrize("moment_dtype", NARROW)

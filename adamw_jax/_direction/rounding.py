@@ -1,5 +1,7 @@
 """Stochastic rounding to bfloat16 from a counter-based hash: reproducible, unbiased, and without a key to carry."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,8 @@ HIGH = np.uint32(0xFFFF0000)
 LOW = np.uint32(0x0000FFFF)
 """The other half."""
 
-_QUIET = np.uint32(0x00400000)
-"""The bit that keeps a NaN a NaN when its lower half is cut off."""
+_NAN = np.uint32(0x7FC00000)
+"""The quiet NaN, which no noise carries over: what every NaN becomes."""
 
 
 def mix(x: chex.Array) -> chex.Array:
@@ -33,7 +35,7 @@ def bits_of(x: chex.Array) -> chex.Array:
 def noise(shape: tuple[int, ...], count: chex.Array, salt: chex.Array) -> chex.Array:
     """Return uniform 32-bit words that depend on an element's index, the number of the update and a salt.
 
-        mix(index ^ mix(count) ^ salt)
+        mix(index ^ mix(count) ^ salt)          index: in row-major order, modulo 2^32
 
     The salt is what makes leaves of one shape differ: the bits of their gradients. A number per leaf would do it, too,
     but it would be a constant of its own in every compiled loop, so that no two leaves could share one.
@@ -43,11 +45,14 @@ def noise(shape: tuple[int, ...], count: chex.Array, salt: chex.Array) -> chex.A
       count: number of the update, an integer scalar.
       salt: uint32, a scalar or of the leaf's shape.
     """
-    strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint64).astype(np.uint32)[::-1]
-    index = jnp.zeros(shape, jnp.uint32)
-    for axis, stride in enumerate(strides[: len(shape)]):
-        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
+    # One iota, reshaped: a sum over the axes has several operands, and XLA would share it between loops, as an array.
+    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return mix(index ^ mix(count.astype(jnp.uint32)) ^ salt)
+
+
+def noisy_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
+    """Return bits(x) + noise16, uint32, whose upper half is x rounded to bfloat16; the quiet NaN's bits for NaN."""
+    return jnp.where(jnp.isnan(x), _NAN, jax.lax.bitcast_convert_type(x, jnp.uint32) + noise16)
 
 
 def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
@@ -55,8 +60,8 @@ def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
 
         the upper half of  bits(x) + noise16,  noise16 uniform in 0 .. 2^16 - 1
 
-    A number that bfloat16 can represent stays what it is, infinities among them, and NaN stays NaN. Finite numbers
-    above bfloat16's largest may become infinite, as in rounding to nearest.
+    A number that bfloat16 can represent stays what it is, infinities among them, and every NaN becomes the quiet one
+    without sign and payload. Finite numbers above bfloat16's largest may become infinite, as in rounding to nearest.
 
     Args:
       x: float32.
@@ -65,8 +70,7 @@ def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
     Returns:
       uint32 words whose lower half is zero.
     """
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    return jnp.where(jnp.isnan(x), bits | _QUIET, bits + noise16) & HIGH
+    return noisy_bits(x, noise16) & HIGH
 
 
 def _upper(bits: chex.Array) -> chex.Array:
@@ -76,8 +80,7 @@ def _upper(bits: chex.Array) -> chex.Array:
 def round_to_bfloat16(x: chex.Array, noise16: chex.Array) -> chex.Array:
     """Return float32 numbers stochastically rounded to bfloat16, as `round_bits` does."""
     # The choice comes last: a loop that ends in a unary operation would be computed anew wherever its result is used.
-    bits = bits_of(x)
-    return jnp.where(jnp.isnan(x), _upper(bits | _QUIET), _upper(bits + noise16))
+    return jnp.where(jnp.isnan(x), jnp.bfloat16(jnp.nan), _upper(bits_of(x) + noise16))
 
 
 def widen(x: chex.Array) -> chex.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._direction.eight_bits import pack8, unpack8
-from adamw_jax._direction.rounding import HIGH, LOW, round_bits, round_to_bfloat16, widen
+from adamw_jax._direction.rounding import HIGH, LOW, noisy_bits, round_bits, round_to_bfloat16, widen
 from adamw_jax._leaves import zeros_like_params
 from adamw_jax._typing import MomentDtype, Params
 
@@ -22,7 +22,7 @@ def pack(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
       mu, nu: float32 arrays.
       bits: uint32 noise of the same shape: its upper half rounds mu, its lower half nu.
     """
-    return round_bits(mu, bits >> np.uint32(16)) | (round_bits(nu, bits & LOW) >> np.uint32(16))
+    return round_bits(mu, bits >> np.uint32(16)) | (noisy_bits(nu, bits & LOW) >> np.uint32(16))
 
 
 def unpack(words: chex.Array) -> tuple[chex.Array, chex.Array]:

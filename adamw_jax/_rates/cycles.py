@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from adamw_jax import _checks as checks
 from adamw_jax._checks import MAX_COUNT
+from adamw_jax._rates.products import as_written, binary_of, rounded_product
 from adamw_jax._typing import Scalar
 
 PENDING = -1.0
@@ -104,7 +105,7 @@ class WarmRestarts(Cycles):
         if checks.is_traced(self.period) or checks.is_traced(self.t_mult):
             start, period, cycle = jnp.vectorize(self._walk)(t_cur)
         else:
-            starts, periods = _cycle_table(int(self.period), float(self.t_mult))
+            starts, periods = _cycle_table(int(self.period), as_written(self.t_mult))
             found = jnp.searchsorted(jnp.asarray(starts, jnp.int32), t_cur, side="right") - 1
             cycle = jnp.maximum(found, 0).astype(jnp.int32)
             start, period = jnp.asarray(starts, jnp.int32)[cycle], jnp.asarray(periods, jnp.int32)[cycle]
@@ -141,10 +142,14 @@ class WarmRestarts(Cycles):
         return Position(jnp.where(ends, 0, moved), period, jnp.where(ends, cycle + 1, cycle))
 
     def _lengthen(self, period: chex.Array) -> chex.Array:
-        # In float64, as Python's round(period * t_mult): a float32 product misses ties and large periods.
-        with jax.enable_x64(True):
-            length = jnp.round(period.astype(jnp.float64) * jnp.asarray(self.t_mult, jnp.float64))
+        factor: Any = self.t_mult
+        if checks.is_traced(factor) and factor.dtype == jnp.float64:
+            length = jnp.round(period.astype(jnp.float64) * factor)
             return jnp.clip(length, 1, MAX_COUNT).astype(jnp.int32)
+        if not checks.is_traced(factor) and float(factor).is_integer():
+            whole = min(int(factor), MAX_COUNT)
+            return jnp.where(period > MAX_COUNT // whole, MAX_COUNT, period * whole)
+        return rounded_product(period, binary_of(factor))
 
     def eta(self, position: Position) -> chex.Array:
         """Return the factor at a position, in the default float width."""

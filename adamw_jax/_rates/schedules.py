@@ -33,7 +33,8 @@ def cosine_warm_restarts(
 
     Args:
       period: T_0 in updates, a positive integer.
-      t_mult: ratio of the lengths of consecutive cycles, > 0.
+      t_mult: ratio of the lengths of consecutive cycles, > 0. A float32, traced or not, that is nearest to a number of
+        at most three decimals stands for that number, so that 1.1 makes the same cycles in whatever width it arrives.
       eta_min, eta_max: the factor's range, 0 <= eta_min <= eta_max.
       eta_max_decay: ratio of the peaks of consecutive cycles, > 0.
       endpoint: spend the last update of each cycle at exactly eta_min, as keras-adamw does; else stop one update short

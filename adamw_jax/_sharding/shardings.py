@@ -14,6 +14,7 @@ import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from adamw_jax import _checks as checks
+from adamw_jax._sharding.host import with_memory_of
 from adamw_jax._state import parameter_of
 from adamw_jax._typing import Params
 
@@ -77,7 +78,8 @@ def state_shardings(
         return _named(mesh, spec)
 
     bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _with_shapes(params_or_shapes))
-    return jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, bare))
+    shardings = jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, bare))
+    return with_memory_of(tx.init, bare, shardings)
 
 
 def fsdp_shardings(
