@@ -1,19 +1,16 @@
-"""Save a run and take it up again with Orbax: on any mesh, under other multipliers, from an optax checkpoint.
+"""Save a run and take it up again with Orbax: on any mesh, under other multipliers.
 
 A run is a tree such as {"params": params, "state": state}. The position in the schedule is part of the state, so
-nothing else is needed to go on where it stopped.
+nothing else is needed to go on where it stopped. To go on with another schedule, another `moment_dtype`, or from
+optax, restore with the shapes of what was saved, and then `adamw_jax.reschedule`, `convert_moments` or
+`from_optax_adam` the state.
 """
 
 import pathlib
 from typing import Any
 
 import jax
-import optax
 import orbax.checkpoint as ocp
-from adamw_jax.transforms.eight_bits import pack8
-from adamw_jax.transforms.packed import pack
-
-import adamw_jax
 
 
 def open_manager(directory: str | pathlib.Path, *, every: int = 1, keep: int = 2) -> ocp.CheckpointManager:
@@ -64,48 +61,3 @@ def restore(manager: ocp.CheckpointManager, step: int, target: Any) -> Any:
         return manager.restore(step, args=ocp.args.StandardRestore(target))
     except Exception as error:
         raise ValueError(f"the checkpoint must be complete, got an unreadable {where}: {error!r}") from error
-
-
-def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax.OptState:
-    """Return `state` with the moments and the count of an Adam state of optax.
-
-    Args:
-      optax_state: what `optax.adamw` left, restored with `shapes(optax.adamw(...).init(params))` as the target.
-      state: a fresh state of one of this library's Adams; a restart position in it stays at its beginning.
-    """
-    adam = optax.tree.get(optax_state, "ScaleByAdamState")
-
-    def is_adam(node: Any) -> bool:
-        return isinstance(node, optax.ScaleByAdamState)
-
-    state = jax.tree.map(lambda node: adam if is_adam(node) else node, state, is_leaf=is_adam)
-    return optax.tree.set(state, count=adam.count)
-
-
-def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptState:
-    """Return a state with its moments stored as those of `like` are: packed or wide.
-
-    Packing rounds each moment once, to the nearest that a word can hold; unpacking is exact.
-
-    Args:
-      state: a state with one pair of moments, restored with the shapes of the optimizer that wrote it.
-      like: a fresh state of the same optimizer with another `moment_dtype`.
-    """
-
-    def has_moments(node: Any) -> bool:
-        return bool({"moments", "mu"} & set(getattr(node, "_fields", ())))
-
-    def nearest(mu: jax.Array, nu: jax.Array, words: jax.Array) -> jax.Array:
-        # What rounds is half a unit, for mu and for nu.
-        into_words, half = (pack8, 0x80100000) if words.dtype == "uint16" else (pack, 0x80008000)
-        return into_words(mu, nu, jax.numpy.full(mu.shape, half, "uint32"))
-
-    mu, nu = adamw_jax.read_moments(state)
-    (old,), (new,) = (
-        [node for node in jax.tree.leaves(tree, is_leaf=has_moments) if has_moments(node)] for tree in (state, like)
-    )
-    if "moments" in new._fields:
-        new = new._replace(count=old.count, moments=jax.tree.map(nearest, mu, nu, new.moments))
-    else:
-        new = new._replace(count=old.count, mu=mu, nu=nu)
-    return jax.tree.map(lambda node: new if has_moments(node) else node, state, is_leaf=has_moments)
