@@ -12,10 +12,10 @@ import optax
 from jax.experimental.sparse import JAXSparse
 
 from adamw_jax import checks
-from adamw_jax.keras import saved
-from adamw_jax.keras.hyperparameters import add_hyperparameter, copied
+from adamw_jax.keras.hyperparameters import add_hyperparameter
+from adamw_jax.keras.loadable import LoadableOptimizer
 from adamw_jax.keras.paths import unique_paths
-from adamw_jax.keras.slots import Slots, add_slots
+from adamw_jax.keras.slots import Trained, add_slots
 from adamw_jax.transforms.leaves import map_leaves
 
 _RATE = "learning_rate"
@@ -29,20 +29,8 @@ class _Source:
     ready: bool
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What is made when the trainable variables are known; Keras would track lists that are set as attributes."""
-
-    variables: list[Any]
-    keys: list[Any]
-    slots: Slots
-
-    def parameters(self) -> dict[str, jax.Array]:
-        return {key: v.value for key, v in zip(self.keys, self.variables, strict=True)}
-
-
 @keras.saving.register_keras_serializable(package="adamw_jax")
-class OptaxOptimizer(keras.optimizers.Optimizer):
+class OptaxOptimizer(LoadableOptimizer):
     """Update theta <- theta + u, where (u, state) = tx.update(gradients, state, theta), inside `keras.Model.fit`.
 
     The whole tree of parameters is updated at once. Its leaves are named by the variables' paths, so masks and labels
@@ -73,10 +61,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
     settable: tuple[str, ...] = (_RATE,)
     """What callbacks may try to set, besides Variables."""
 
-    _from_config = False
-    _unfit: str | None = None
-    _rate_refused = False
-    _trained: _Trained | None = None
+    _trained: Trained | None = None
 
     def __init__(
         self,
@@ -98,10 +83,10 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
             raise ValueError("`weight_decay` belongs into `tx`, e.g. optax.adamw(rate, weight_decay=...)")
         rate = 1.0 if learning_rate is None else learning_rate
         super().__init__(learning_rate=float(rate) if checks.is_number(rate) else rate, name=name, **kwargs)
-        if isinstance(self._learning_rate, keras.Variable):
-            value = self._learning_rate.value
-            self._untrack_variable(self._learning_rate)
-            self._learning_rate = add_hyperparameter(self, _RATE, value)
+        plain: Any = self._learning_rate
+        if isinstance(plain, keras.Variable):
+            self._untrack_variable(plain)
+            self._learning_rate: Any = add_hyperparameter(self, _RATE, plain.value)
         self._source = _Source(tx, ready)
         self._rate_given = learning_rate is not None
 
@@ -117,38 +102,29 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         """Return the scalar state fields whose values are known otherwise at every update."""
         return {_RATE: rate} if self._source.ready else {}
 
-    def build(self, variables: Sequence[Any]) -> None:
-        """Make the state's Variables for these trainable variables, in their order."""
-        if self.built:
-            return
-        trained = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
-        self._scalars = len(self.variables)
-        try:
-            self._prepare(trained)
-            super().build(variables)
-            self._make_slots(trained)
-        except Exception as error:
-            # A saved model loads for inference, whatever its optimizer needs; an update says what is wrong.
-            if not self._from_config:
-                raise
-            self._unfit = str(error)
-            if not self.built:
-                super().build(variables)
-
-    def _prepare(self, variables: Sequence[Any]) -> None:
-        """Do what needs the variables, before the state is made."""
-
     def _make_slots(self, variables: list[Any]) -> None:
         keys = unique_paths(variables)
         parameters = {key: v.value for key, v in zip(keys, variables, strict=True)}
         state = self._transformation(jnp.asarray(self._get_current_learning_rate())).init(parameters)
-        self._trained = _Trained(variables, keys, add_slots(self, state, keys, variables))
+        self._trained = Trained(variables, keys, add_slots(self, state, keys, variables))
         if self._source.ready:
             self._bind_rate(state)
 
+    def _fitting(self) -> Trained:
+        if self._trained is None:
+            raise ValueError(
+                f"the optimizer {self.name!r} comes from a configuration that does not fit the "
+                f"{len(self._trainable_variables)} variables of this model. To train it, call `model.compile` with a "
+                f"new optimizer. What does not fit: {self._unfit}"
+            )
+        return self._trained
+
+    def _rate_is_hidden(self) -> bool:
+        return self._rate_refused or (self._source.ready and not self._rate_given and not self.built)
+
     def _bind_rate(self, state: Any) -> None:
         """Find out who holds the rate of a ready transformation: its hyperparameters, or nobody."""
-        names = self._trained.slots.names if self._trained else []
+        names = self._fitting().slots.names
         rates = [leaf for name, leaf in zip(names, jax.tree.leaves(state), strict=True) if name == _RATE]
         if not rates and self._rate_given:
             raise ValueError(
@@ -163,13 +139,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
-        trained = self._trained
-        if self._unfit is not None or trained is None:
-            raise ValueError(
-                f"the optimizer {self.name!r} comes from a configuration that does not fit the "
-                f"{len(self._trainable_variables)} variables of this model. To train it, call `model.compile` with a new "
-                f"optimizer. What does not fit: {self._unfit}"
-            )
+        trained = self._fitting()
         given = {id(v): _dense(g) for g, v in zip(grads, trainable_variables, strict=True)}
         parameters = trained.parameters()
         # A variable without a gradient keeps its value and its slots; in sums over the tree it counts as zero.
@@ -191,69 +161,6 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 variable.assign(parameters[key])
         trained.slots.write(state, set(given))
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Keras would track a Variable, and a step delete a JAX array, that is given to a hyperparameter.
-        of_property = isinstance(getattr(type(self), name, None), property)
-        super().__setattr__(name, copied(value) if of_property else value)
-
-    @property
-    def learning_rate(self) -> Any:
-        """The rate; NaN where `tx` was built with a rate of its own, which nobody can see."""
-        unknown = self._rate_refused or (self._source.ready and not self._rate_given and not self.built)
-        return float("nan") if unknown else self._get_current_learning_rate()
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        if self._rate_refused:
-            raise ValueError(
-                "`learning_rate` cannot be set: `tx` was built with a rate of its own. Pass a function "
-                f"learning_rate -> transformation instead. Received: learning_rate={value}"
-            )
-        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule) or callable(value):
-            pass
-        elif not isinstance(self._learning_rate, keras.Variable):
-            raise TypeError(
-                "`learning_rate` cannot be set to a number: the optimizer was made with a function. "
-                f"Received: learning_rate={value}"
-            )
-        self._rate_given = True
-        setter: Any = keras.optimizers.Optimizer.learning_rate
-        setter.fset(self, value)
-
-    @property
-    def weight_decay(self) -> None:
-        """None: a decay belongs into the transformation; Keras's is coupled with the rate."""
-
-    @weight_decay.setter
-    def weight_decay(self, value: Any) -> None:
-        if value is not None:
-            raise ValueError(f"`weight_decay` cannot be set: {self._decays_are_in}. Received: weight_decay={value}")
-
-    _decays_are_in = "the decay is in `tx`, e.g. optax.adamw(rate, weight_decay=...)"
-
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Refuse: only the transformation knows its decay.
-
-        Raises:
-          ValueError: always.
-        """
-        raise ValueError(
-            "`exclude_from_weight_decay` would have no effect: the decay is in `tx`. Pass `mask=` to the transformation, "
-            "e.g. optax.adamw(rate, weight_decay=..., mask=lambda tree: {path: path.endswith('kernel') for path in "
-            f"tree}}). Received: var_list={var_list}, var_names={var_names}"
-        )
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load a saved state: all of it, or nothing, see `saved.taken`."""
-        arrays = [store[str(i)] for i in range(len(store.keys()))]
-        saved.assign(self, arrays, self._scalars if self.built else len(self.variables))
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Set the state, from arrays in the order of `variables`: all of it, or nothing, see `saved.taken`."""
-        if not self.built:
-            super().set_weights(weights)
-        saved.assign(self, weights, self._scalars)
-
     def get_config(self) -> dict[str, Any]:
         """Return the arguments; of `tx` only a function can be written down."""
         config: dict[str, Any] = super().get_config()
@@ -262,7 +169,7 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
         written = inspect.isfunction(tx) or hasattr(tx, "get_config")
         return config | {
             "tx": keras.saving.serialize_keras_object(tx) if written else None,
-            "kind": "ready transformation" if self._source.ready else type(tx).__name__,
+            "kind": "ready transformation" if self._source.ready else f"{type(tx).__module__}.{type(tx).__name__}",
         }
 
     @classmethod
@@ -285,7 +192,6 @@ class OptaxOptimizer(keras.optimizers.Optimizer):
                 )
             config["tx"] = keras.saving.deserialize_keras_object(config["tx"], custom_objects=custom_objects)
         optimizer: OptaxOptimizer = super().from_config(config, custom_objects=custom_objects)
-        optimizer._from_config = True
         return optimizer
 
 

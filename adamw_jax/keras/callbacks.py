@@ -14,7 +14,7 @@ from adamw_jax import checks
 from adamw_jax.keras.hyperparameters import copied
 
 
-class RateLogger(keras.callbacks.Callback):  # type: ignore[misc]
+class RateLogger(keras.callbacks.Callback):
     """Add the factor `eta_t` and the rate `lr_t` to the history and the progress bar.
 
     Callbacks that write the logs, as `keras.callbacks.CSVLogger` and `TensorBoard`, come after it in the list.
@@ -62,7 +62,7 @@ class RateLogger(keras.callbacks.Callback):  # type: ignore[misc]
         return {"eta_t": float(optimizer.eta_t), "lr_t": float(optimizer.lr_t)}
 
 
-class HyperparameterSetter(keras.callbacks.Callback):  # type: ignore[misc]
+class HyperparameterSetter(keras.callbacks.Callback):
     """Set hyperparameters before given batches, once each, e.g. `{23: {"t_cur": -1}, 100: {"eta_max": 0.5}}`.
 
     Args:

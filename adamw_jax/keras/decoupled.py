@@ -178,27 +178,6 @@ class DecoupledOptimizer(ReadableOptimizer):
         if self._options.init_verbose:
             print(self._rules.table(variables, (self._options.total_iterations_wd or 1) ** -0.5))
 
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Leave variables without decay, before the optimizer is built.
-
-        Args:
-          var_list: Keras Variables.
-          var_names: patterns, searched in the variables' paths.
-
-        Raises:
-          ValueError: the optimizer is built.
-        """
-        if self.built:
-            raise ValueError(
-                "`exclude_from_weight_decay` can only be called before the optimizer is built, that is before the first "
-                f"update. Received: var_list={var_list}, var_names={var_names}"
-            )
-        keras.optimizers.Optimizer.exclude_from_weight_decay(self, var_list, var_names)
-
-    def _is_excluded(self, variable: Any) -> bool:
-        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
-        return not self._use_weight_decay(variable) or bool(pattern and pattern.search(variable.path))
-
     def get_config(self) -> dict[str, Any]:
         """Return the arguments as they stand; decays and multipliers of a built optimizer by position."""
         config = super().get_config()

@@ -10,7 +10,7 @@ import keras
 from adamw_jax import checks
 
 
-class Hyperparameter(keras.Variable):  # type: ignore[misc]
+class Hyperparameter(keras.Variable):
     """A scalar Variable; assigning another Variable copies its value."""
 
     def assign(self, value: Any) -> Any:

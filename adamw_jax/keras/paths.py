@@ -80,7 +80,7 @@ def match_decays(decays: Mapping[str, Any], paths: Sequence[str], places: Places
         hits = _hits(key.removesuffix(":0"), paths, places)
         if len(hits) != 1:
             names = dict(zip(paths, typed_paths(paths), strict=True))
-            listed = "\n  ".join(names[path] for path in (paths if not hits else [p for hit in hits for p in hit]))
+            listed = "\n  ".join(dict.fromkeys(names[path] for hit in (hits or [paths]) for path in hit))
             raise ValueError(
                 f"`weight_decays`: the key {key!r} must match one weight, but matches {len(hits)}. "
                 f"{'It matches' if hits else 'The weights are'}:\n  {listed}"
@@ -99,16 +99,20 @@ def _hits(name: str, paths: Sequence[str], places: Places | None) -> list[list[s
             hits = [path for path in hits if (_numbered(path)[1] or 1) == number]
         if hits:
             return [[path] for path in hits]
-    known = [[_numbered(path)[0], *more] for path, more in zip(paths, places() if places else [[]] * len(paths))]
-    if hits := [
-        path for path, all_names in zip(paths, known, strict=True) if any(_is_weight(n, name) for n in all_names)
-    ]:
+    known = {path: [_numbered(path)[0], *more] for path, more in zip(paths, _places(paths, places), strict=True)}
+    if hits := [path for path, names in known.items() if any(_is_weight(each, name) for each in names)]:
         return [[path] for path in hits]
     layers: dict[str, list[str]] = {}
-    for path, all_names in zip(paths, known, strict=True):
-        for prefix in {prefix for each in all_names for prefix in _layers_called(name, each)}:
+    for path, names in known.items():
+        # A repeated path does not tell its layers apart; the names by models do.
+        telling = names[1:] if names[1:] and Counter(each[0] for each in known.values())[names[0]] > 1 else names
+        for prefix in {prefix for each in telling for prefix in _layers_called(name, each)}:
             layers.setdefault(prefix, []).append(path)
     return [list(weights) for weights in dict.fromkeys(map(tuple, layers.values()))]
+
+
+def _places(paths: Sequence[str], places: Places | None) -> Sequence[Sequence[str]]:
+    return places() if places else [[]] * len(paths)
 
 
 def _numbered(path: str) -> tuple[str, int | None]:
@@ -171,7 +175,7 @@ def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str], plac
     >>> match_multipliers({"lstm": 0.5}, ["lstm_1/kernel", "dense/kernel"])
     [0.5, 1.0]
     """
-    known = places() if places and multipliers else [[]] * len(paths)
+    known = _places(paths, places if multipliers else None)
     found: dict[int, Any] = {}
     for key, value in multipliers.items():
         hits = [

@@ -11,7 +11,7 @@ from adamw_jax.keras.paths import Decay
 _KINDS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
 
 
-class ZeroedPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
+class ZeroedPenalty(keras.regularizers.Regularizer):
     """The penalty 0 in the place of `original`, at no cost in the compiled step."""
 
     def __init__(self, original: Any) -> None:
@@ -110,6 +110,6 @@ def _zero_like(original: Any) -> Any:
 def _layer_regularizers(model: Any) -> Iterator[tuple[Any, str, Any]]:
     for layer in model._flatten_layers():
         for name, value in list(vars(layer).items()):
-            if name.endswith("regularizer") and not name.endswith("activity_regularizer"):
-                if type(_original(value)) in _KINDS:
-                    yield layer, name, value
+            of_weights = name.endswith("regularizer") and not name.endswith("activity_regularizer")
+            if of_weights and type(_original(value)) in _KINDS:
+                yield layer, name, value

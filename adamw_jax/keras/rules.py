@@ -50,14 +50,14 @@ class WeightRules:
         lost = [path for path, decay in decays.items() if not any(decay)]
         if lost:
             warnings.warn(
-                f"`model` gives no decay to {lost}: their regularizers have coefficients 0, as in a model that was saved "
-                "or cloned after they were zeroed. Pass `weight_decays` instead",
+                f"`model` gives no decay to {lost}: their regularizers have coefficients 0, as in a model that was "
+                "saved or cloned after they were zeroed. Pass `weight_decays` instead",
                 stacklevel=5,
             )
         if unread := uncarried(self._model):
             warnings.warn(
-                f"`model` gives no decay for {unread}: set after the layer was built, they belong to no weight, and the "
-                "loss has no such penalty either. Pass `weight_decays`, or rebuild the model from its configuration",
+                f"`model` gives no decay for {unread}: set after the layer was built, they belong to no weight, and "
+                "the loss has no such penalty. Pass `weight_decays`, or rebuild the model from its configuration",
                 stacklevel=5,
             )
 

@@ -49,6 +49,25 @@ class Slots:
                 variable.assign(_data(leaf)[0])
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What is made when the trainable variables are known; Keras would track lists that are set as attributes.
+
+    Attributes:
+      variables: the trainable variables.
+      keys: the keys of their values as parameters.
+      slots: the state's Variables.
+    """
+
+    variables: list[Any]
+    keys: list[Any]
+    slots: Slots
+
+    def parameters(self) -> dict[str, jax.Array]:
+        """Return the variables' values by their keys."""
+        return {key: v.value for key, v in zip(self.keys, self.variables, strict=True)}
+
+
 def add_slots(optimizer: Any, state: Any, keys: Sequence[str], variables: Sequence[Any]) -> Slots:
     """Make the Variables of a state and add them to the optimizer, in the order of the state's leaves.
 
