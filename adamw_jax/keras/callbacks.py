@@ -101,16 +101,19 @@ class HyperparameterSetter(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Set what is due before this execution."""
-        steps = self.params.get("steps") or batch + self._model.steps_per_execution
-        ends = self._before_epoch + min(batch + self._model.steps_per_execution, steps)
+        ends = self._after(batch + self._model.steps_per_execution)
         for due in range(max(self._done, self._before_epoch + batch), ends):
             for name, value in self.schedule.get(due, {}).items():
                 setattr(inner_optimizer(self.model.optimizer), name, copied(value))
         self._done = max(self._done, ends)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Note the last batch of an execution that was shorter."""
-        self._last = self._before_epoch + batch + 1
+        """Note how many batches there were."""
+        self._last = self._after(batch + 1)
+
+    def _after(self, batches: int) -> int:
+        # The last execution of an epoch may be shorter than Keras says.
+        return self._before_epoch + min(batches, self.params.get("steps") or batches)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note how many batches the epoch had."""
