@@ -91,7 +91,6 @@ class OptaxOptimizer(LoadableOptimizer):
         self._rate_given = learning_rate is not None
 
     def _transformation(self, learning_rate: Any) -> optax.GradientTransformation:
-        """Return the transformation at this rate, which may be traced."""
         return self._source.tx if self._source.ready else self._source.tx(learning_rate)
 
     def _holders(self) -> dict[str, Any]:
@@ -127,10 +126,10 @@ class OptaxOptimizer(LoadableOptimizer):
         names = self._fitting().slots.names
         rates = [leaf for name, leaf in zip(names, jax.tree.leaves(state), strict=True) if name == _RATE]
         if not rates and self._rate_given:
+            rate = self._get_current_learning_rate()
             raise ValueError(
                 "`learning_rate` would have no effect: `tx` was built with a rate of its own. Pass a function "
-                "learning_rate -> transformation, or build `tx` with optax.inject_hyperparams. "
-                f"Received: learning_rate={self._get_current_learning_rate()}"
+                f"learning_rate -> transformation, or use optax.inject_hyperparams. Received: learning_rate={rate}"
             )
         if rates and not self._rate_given:
             self._learning_rate.assign(rates[0])
@@ -167,10 +166,8 @@ class OptaxOptimizer(LoadableOptimizer):
         del config["weight_decay"]
         tx = self._source.tx
         written = inspect.isfunction(tx) or hasattr(tx, "get_config")
-        return config | {
-            "tx": keras.saving.serialize_keras_object(tx) if written else None,
-            "kind": "ready transformation" if self._source.ready else f"{type(tx).__module__}.{type(tx).__name__}",
-        }
+        kind = "ready transformation" if self._source.ready else f"{type(tx).__module__}.{type(tx).__name__}"
+        return config | {"tx": keras.saving.serialize_keras_object(tx) if written else None, "kind": kind}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "OptaxOptimizer":
@@ -185,10 +182,9 @@ class OptaxOptimizer(LoadableOptimizer):
             if config["tx"] is None:
                 raise ValueError(
                     f"`tx` cannot be rebuilt from a configuration: it was a {kind}. Load the model with "
-                    "compile=False, compile it with the optimizer, call "
-                    "model.optimizer.build(model.trainable_variables), then model.load_weights(path); or pass a "
-                    "function learning_rate -> transformation as `tx`, registered by "
-                    "keras.saving.register_keras_serializable."
+                    "compile=False, compile it with the optimizer, call model.optimizer.build("
+                    "model.trainable_variables), then model.load_weights(path); or pass a function learning_rate -> "
+                    "transformation as `tx`, registered by keras.saving.register_keras_serializable."
                 )
             config["tx"] = keras.saving.deserialize_keras_object(config["tx"], custom_objects=custom_objects)
         optimizer: OptaxOptimizer = super().from_config(config, custom_objects=custom_objects)

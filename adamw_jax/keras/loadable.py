@@ -16,7 +16,8 @@ class LoadableOptimizer(GuardedOptimizer):
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the state's Variables for these trainable variables, in their order."""
-        if self.built:
+        # Keras builds a loaded optimizer for nothing where a model is frozen, or comes from an .h5 file.
+        if self.built or (self._from_config and not variables):
             return
         trained = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
         self._scalars = len(self.variables)

@@ -80,7 +80,7 @@ def match_decays(decays: Mapping[str, Any], paths: Sequence[str], places: Places
         hits = _hits(key.removesuffix(":0"), paths, places)
         if len(hits) != 1:
             names = dict(zip(paths, typed_paths(paths), strict=True))
-            listed = "\n  ".join(dict.fromkeys(names[path] for hit in (hits or [paths]) for path in hit))
+            listed = "\n  ".join(dict.fromkeys(names[path] for hit in (hits or [list(paths)]) for path in hit))
             raise ValueError(
                 f"`weight_decays`: the key {key!r} must match one weight, but matches {len(hits)}. "
                 f"{'It matches' if hits else 'The weights are'}:\n  {listed}"
