@@ -312,3 +312,12 @@ def test_a_layer_that_two_models_share_keeps_its_name():
     model = keras.Model(inputs, shared(keras.Sequential([shared], name="inner")(inputs)))
     assert positions(model, weight_decays={"shared": (0, 1)}) == [0, 1]
     assert positions(model, lr_multipliers={"inner": 0.5}) == [0, 1]
+
+
+def test_schedules_by_name_go_through_the_configuration():
+    ramp = keras.optimizers.schedules.PolynomialDecay(1.0, 10)
+    optimizer = AdamW(weight_decays={"a": ramp, "b": (ramp, 0.5)}, lr_multipliers={"a": ramp}, total_iterations=4)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()
+    assert float(again.lr_multipliers["a"](5)) == float(ramp(5))
+    assert float(again.weight_decays["b"][0](5)) == float(ramp(5))

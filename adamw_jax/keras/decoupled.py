@@ -14,7 +14,7 @@ from adamw_jax.cycles import Cycles
 from adamw_jax.keras.attributes import Hyperparameters, ReadableOptimizer
 from adamw_jax.keras.hyperparameters import add_hyperparameter, position
 from adamw_jax.keras.options import Options
-from adamw_jax.keras.rules import WeightRules, check_kind, decays_something
+from adamw_jax.keras.rules import WeightRules, check_kind, decays_something, read_schedules
 from adamw_jax.keras.schedule import SettableCosine, SettableFactor, settable_cosine
 from adamw_jax.transforms.leaves import wide
 
@@ -35,7 +35,8 @@ class DecoupledOptimizer(ReadableOptimizer):
       weight_decays: {name: (l1, l2)}, the name of a weight, by its path, the end of it, or layer and last name
         ("lstm_1/kernel"), or of a layer or nested model; or one pair per trainable variable, in their order.
       lr_multipliers: {name: r}, part of a path or the name of a layer or nested model, the first key that matches wins;
-        or one number per trainable variable.
+        or one number per trainable variable. A value here and in `weight_decays` may be a Keras schedule or a function
+        count -> number.
       total_iterations: T, updates in the first cycle. With T <= 1 there is neither decay nor annealing.
       total_iterations_wd: updates to normalize the decay over, instead of T.
       use_cosine_annealing: whether eta_t follows a cosine from eta_max down to eta_min over T updates.
@@ -185,3 +186,10 @@ class DecoupledOptimizer(ReadableOptimizer):
         hyper = {name: float(getattr(self, name)) for name in ("eta_t", "eta_min", "eta_max")}
         whole = {"t_cur": int(self.t_cur), "total_iterations": self.total_iterations}
         return config | dataclasses.asdict(self._options) | hyper | whole | self._rules.config()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "DecoupledOptimizer":
+        """Return the optimizer with these arguments; one that fits no variables is an error when it is used."""
+        rules = {name: read_schedules(config.get(name), custom_objects) for name in ("weight_decays", "lr_multipliers")}
+        optimizer: DecoupledOptimizer = super().from_config(config | rules, custom_objects=custom_objects)
+        return optimizer

@@ -136,21 +136,26 @@ def _layers_called(name: str, path: str) -> list[str]:
     return ["/".join(steps[:end]) for end in ends if _in_order(name, "/".join(steps[:end]))]
 
 
-def check_decay(name: str, value: Any) -> Decay:
-    """Return `value` if it is a pair (l1, l2) of numbers >= 0.
+def check_decay(name: str, value: Any) -> Any:
+    """Return `value` if it is a pair (l1, l2) of numbers >= 0 or of schedules; a schedule alone is an l2.
 
     >>> check_decay("weight_decays['out/kernel']", (0, 1e-3))
     (0.0, 0.001)
     """
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(checks.is_number, value)):
+    pair = (0.0, value) if callable(value) else value
+    known = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not known or not all(checks.is_number(each) or callable(each) for each in pair):
         raise ValueError(f"`{name}` must be a pair (l1, l2) of numbers. Received: {value!r}")
-    if not all(0 <= float(each) < float("inf") for each in value):
+    if not all(callable(each) or 0 <= float(each) < float("inf") for each in pair):
         raise ValueError(f"`{name}` must not be negative, and finite. Received: {value!r}")
-    return float(value[0]), float(value[1])
+    l1, l2 = (each if callable(each) else float(each) for each in pair)
+    return l1, l2
 
 
-def check_multiplier(name: str, value: Any) -> float:
-    """Return `value` if it is a finite number >= 0: Python's, NumPy's or a JAX scalar."""
+def check_multiplier(name: str, value: Any) -> Any:
+    """Return `value` if it is a finite number >= 0: Python's, NumPy's or a JAX scalar; or a schedule."""
+    if callable(value):
+        return value
     if not checks.is_number(value) or not 0 <= float(value) < float("inf"):
         raise ValueError(f"`{name}` must be a number >= 0. Received: {value!r}")
     return float(value)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from adamw_jax.explaining.table import to_text
@@ -111,17 +112,41 @@ class WeightRules:
             decays = None
         if isinstance(multipliers, list) and all(r == 1 for r in multipliers):
             multipliers = None
-        return {"weight_decays": decays, "lr_multipliers": multipliers}
+        return {"weight_decays": _write_schedules(decays), "lr_multipliers": _write_schedules(multipliers)}
 
-    def table(self, variables: Sequence[Any], normalizer: float) -> str:
-        """Return the lines "path, shape, multiplier, l1, l2", one per variable, with decays times `normalizer`."""
+    def table(self, variables: Sequence[Any], n: float) -> str:
+        """Return the lines "path, shape, multiplier, l1, l2", one per variable, with decays times n."""
         columns = {"weight": "weight", "shape": "shape", "r": "rate x", "l1": "l1", "l2": "l2"}
         paths = typed_paths(unique_paths(variables))
         rows = [
-            {"weight": path, "shape": tuple(v.shape), "r": r, "l1": normalizer * l1, "l2": normalizer * l2}
+            {"weight": path, "shape": tuple(v.shape), "r": _cell(r, 1.0), "l1": _cell(l1, n), "l2": _cell(l2, n)}
             for path, v, r, (l1, l2) in zip(paths, variables, self.multipliers, self.decays, strict=True)
         ]
         return to_text(columns, rows)
+
+
+def _cell(value: Any, factor: float) -> Any:
+    return "over time" if callable(value) else factor * value
+
+
+def _write_schedules(rules: Any) -> Any:
+    """Return rules as they are written into a configuration: schedules by Keras."""
+    if isinstance(rules, dict):
+        return {key: _write_schedules(value) for key, value in rules.items()}
+    if isinstance(rules, (list, tuple)):
+        return type(rules)(map(_write_schedules, rules))
+    return keras.saving.serialize_keras_object(rules) if callable(rules) else rules
+
+
+def read_schedules(rules: Any, custom_objects: Any = None) -> Any:
+    """Return rules as they are read from a configuration."""
+    if isinstance(rules, dict) and "class_name" in rules:
+        return keras.saving.deserialize_keras_object(rules, custom_objects=custom_objects)
+    if isinstance(rules, dict):
+        return {key: read_schedules(value, custom_objects) for key, value in rules.items()}
+    if isinstance(rules, (list, tuple)):
+        return type(rules)(read_schedules(each, custom_objects) for each in rules)
+    return rules
 
 
 def check_kind(name: str, values: Any, of: str) -> Any:
