@@ -226,7 +226,7 @@ def test_a_second_build_changes_nothing_and_a_state_may_be_a_bare_array():
         (lambda: OptaxOptimizer(optax.adam, 0.1), lambda: OptaxOptimizer(optax.sgd, 0.1)),
     ],
 )
-def test_a_state_of_another_optimizer_is_refused_whole(tmp_path, saved, own):
+def test_a_state_of_another_optimizer_is_skipped_whole(tmp_path, saved, own):
     model, (x, y) = dense(), data()
     model.compile(saved(), "mse")
     model.fit(x, y, verbose=0)
@@ -235,8 +235,9 @@ def test_a_state_of_another_optimizer_is_refused_whole(tmp_path, saved, own):
     other.compile(own(), "mse")
     other.optimizer.build(other.trainable_variables)
     before = states(other.optimizer)
-    with pytest.raises(ValueError, match=r"(?s)does not belong to this optimizer.*Saved shapes: .*Own shapes: "):
+    with pytest.warns(UserWarning, match=r"Skipping variable loading for optimizer .* it starts afresh"):
         other.load_weights(tmp_path / "a.weights.h5")
+    assert same(values(other), values(model))
     assert same(states(other.optimizer), before)
 
 

@@ -191,3 +191,77 @@ def test_repeated_paths_are_told_apart():
     optimizer = AdamW(weight_decays={"w#2": (0, 1.0)}, total_iterations=2, init_verbose=False)
     optimizer.build(variables)
     assert optimizer.get_config()["weight_decays"] == [(0.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
+
+
+def half_frozen():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="a", **REG), layers.Dense(1, name="b", **REG)])
+    model.get_layer("a").trainable = False
+    return model
+
+
+def test_only_penalties_that_were_read_are_zeroed(tmp_path):
+    model = half_frozen()
+    AdamW(model=model, total_iterations=10, init_verbose=False)
+    assert [float(layer.kernel.regularizer(layer.kernel)) > 0 for layer in model.layers] == [True, False]
+    assert [model.get_layer(name).kernel_regularizer.l2 for name in "ab"] == [0.25, 0.0]
+    model.save(tmp_path / "a.keras")
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    loaded.get_layer("a").trainable = True
+    with pytest.warns(UserWarning, match=r"`model` gives no decay to \['.*b/kernel'\].*coefficients 0"):
+        optimizer = AdamW(model=loaded, total_iterations=10, init_verbose=False)
+    assert [decay for decay in optimizer.weight_decays.values() if any(decay)] == [(0.0, 0.25)]
+    restore_penalties(model)
+    assert [float(layer.kernel.regularizer(layer.kernel)) > 0 for layer in model.layers] == [True, True]
+    assert model.get_layer("b").kernel_regularizer.l2 == 0.25
+
+
+def test_one_object_on_a_frozen_and_a_trained_layer():
+    shared = L2(0.25)
+    model = keras.Sequential([keras.Input((4,)), *(layers.Dense(2, name=n, kernel_regularizer=shared) for n in "ab")])
+    model.get_layer("a").trainable = False
+    get_weight_decays(model, zero_penalties=True)
+    assert [model.get_layer(name).kernel_regularizer.l2 for name in "ab"] == [0.25, 0.0]
+
+
+COPIES = {
+    "clone_model": keras.models.clone_model,
+    "to_json": lambda model: keras.models.model_from_json(model.to_json()),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_of_a_zeroed_model_says_that_it_has_no_decays(way):
+    model = dense(regularizer=L2(0.25))
+    AdamW(model=model, total_iterations=10, init_verbose=False)
+    with pytest.warns(UserWarning, match=r"`model` gives no decay to \['hidden/kernel'\]"):
+        AdamW(model=COPIES[way](model), total_iterations=10, init_verbose=False)
+    restore_penalties(model)
+    assert get_weight_decays(COPIES[way](model)) == {"hidden/kernel": (0.0, 0.25)}
+
+
+def test_a_regularizer_set_after_the_layer_was_built_is_named_and_kept():
+    model = dense()
+    model.get_layer("hidden").kernel_regularizer = L2(0.25)
+    with pytest.warns(UserWarning, match=r"gives no decay for \['hidden.kernel_regularizer'\]: set after"):
+        AdamW(model=model, total_iterations=10, init_verbose=False)
+    assert model.get_layer("hidden").kernel_regularizer.l2 == 0.25
+
+
+def test_a_layer_without_bias_may_have_a_regularizer_for_one():
+    model = dense(use_bias=False, bias_regularizer=L2(0.25))
+    AdamW(model=model, total_iterations=10, init_verbose=False)
+
+
+def test_repeated_paths_go_round_by_method_2():
+    inputs = keras.Input((4,))
+    parts = [
+        keras.Model(i := keras.Input((4,)), layers.Dense(4, name="d", **REG)(i), name=name) for name in ("one", "two")
+    ]
+    model = keras.Model(inputs, parts[1](parts[0](inputs)))
+    decays = get_weight_decays(model)
+    assert list(decays) == ["d/kernel#1", "d/kernel#2"]
+    optimizer = AdamW(
+        weight_decays=fill_dict_in_order(decays, [(0, 1), (0, 2)]), total_iterations=2, init_verbose=False
+    )
+    optimizer.build(model.trainable_variables)
+    assert [l2 for _, l2 in optimizer.get_config()["weight_decays"]] == [1.0, 0.0, 2.0, 0.0]

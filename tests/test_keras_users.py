@@ -385,7 +385,7 @@ def test_three_hundred_variables():
     optimizer = annealed(lr_multipliers={"dense": 0.5})
     optimizer.build(model.trainable_variables)
     assert len(model.trainable_variables) == 302
-    assert len(optimizer.variables) == 2 * 302 + 6
+    assert len(optimizer.variables) == 2 * 302 + 8
     variables = [v.value for v in model.trainable_variables]
     new, _ = jax.eval_shape(optimizer.stateless_apply, [v.value for v in optimizer.variables], variables, variables)
     assert [(v.shape, v.dtype) for v in new] == [(v.shape, v.dtype) for v in variables]

@@ -12,7 +12,6 @@ from adamw_jax.keras.callbacks import (
 from adamw_jax.keras.decays import (
     fill_dict_in_order as fill_dict_in_order,
     get_weight_decays as get_weight_decays,
-    restore_penalties as restore_penalties,
 )
 from adamw_jax.keras.decoupled import DecoupledOptimizer as DecoupledOptimizer
 from adamw_jax.keras.optimizers import (
@@ -20,4 +19,5 @@ from adamw_jax.keras.optimizers import (
     AdamW as AdamW,
     NadamW as NadamW,
 )
+from adamw_jax.keras.penalties import restore_penalties as restore_penalties
 from adamw_jax.keras.watching import StepLogger as StepLogger

@@ -4,10 +4,10 @@ import os
 
 
 def require_jax() -> None:
-    """Imports Keras and checks that it runs on JAX.
+    """Import Keras and check that it runs on JAX.
 
     Raises:
-        ImportError: when Keras is missing, or runs on another backend.
+      ImportError: Keras is missing, or runs on another backend.
     """
     fix = "set the environment variable KERAS_BACKEND=jax before the first import of keras"
     try:

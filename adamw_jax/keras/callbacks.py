@@ -10,16 +10,24 @@ from typing import Any
 
 import keras
 
+from adamw_jax import _checks as checks
+from adamw_jax.keras.hyperparameters import copied
+
 
 class RateLogger(keras.callbacks.Callback):
-    """Adds the factor `eta_t` and the rate `lr_t` to the history and the progress bar.
+    """Add the factor `eta_t` and the rate `lr_t` to the history and the progress bar.
+
+    Callbacks that write the logs, as `keras.callbacks.CSVLogger` and `TensorBoard`, come after it in the list.
 
     Args:
-        every_batch: also after each batch: shown in the progress bar and kept in `batches`. It costs a pass over all
-            variables per batch (some milliseconds for a thousand variables).
+      every_batch: also after each batch: shown in the progress bar and kept in `batches`. It costs a pass over all
+        variables per batch (some milliseconds for a thousand variables).
 
     Attributes:
-        batches: {"eta_t": [...], "lr_t": [...]}, one number per batch if `every_batch`: what the next update will use.
+      batches: {"eta_t": [...], "lr_t": [...]}, one number per batch if `every_batch`: what the next update will use.
+
+    Raises:
+      ValueError: at the beginning of training, the optimizer has no such numbers.
     """
 
     def __init__(self, every_batch: bool = False) -> None:
@@ -27,8 +35,17 @@ class RateLogger(keras.callbacks.Callback):
         self.every_batch = every_batch
         self.batches: dict[str, list[float]] = defaultdict(list)
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Check the optimizer."""
+        optimizer = inner_optimizer(self.model.optimizer)
+        if not (hasattr(optimizer, "eta_t") and hasattr(optimizer, "lr_t")):
+            raise ValueError(
+                "`RateLogger` logs eta_t and lr_t, which AdamW, NadamW and SGDW of adamw_jax.keras have. Received: "
+                f"optimizer={optimizer.name!r} of type {type(optimizer).__name__}"
+            )
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Shows and keeps the rates, if asked for every batch."""
+        """Show and keep the rates, if asked for every batch."""
         if self.every_batch:
             for name, value in self._rates().items():
                 self.batches[name].append(value)
@@ -36,7 +53,7 @@ class RateLogger(keras.callbacks.Callback):
                     logs[name] = value
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Puts the rates into the epoch's history."""
+        """Put the rates into the epoch's history."""
         if logs is not None:
             logs.update(self._rates())
 
@@ -46,41 +63,76 @@ class RateLogger(keras.callbacks.Callback):
 
 
 class HyperparameterSetter(keras.callbacks.Callback):
-    """Sets hyperparameters before given batches, e.g. `{23: {"t_cur": -1}, 100: {"eta_max": 0.5}}`.
+    """Set hyperparameters before given batches, once each, e.g. `{23: {"t_cur": -1}, 100: {"eta_max": 0.5}}`.
 
     Args:
-        schedule: {step: {name: value}}. Step 0 is the first batch the optimizer ever saw; the count goes on when `fit`
-            is called again or a saved optimizer is loaded. With `steps_per_execution > 1` a step that falls inside an
-            execution acts before it.
+      schedule: {step: {name: value}}. Steps are batches, whether they end in an update or not (under accumulation, or
+        where mixed_float16 overflows). Step 0 is the first batch the optimizer ever saw; the count goes on when `fit`
+        is called again, and for a loaded optimizer from its `iterations`. With `steps_per_execution > 1` a step that
+        falls inside an execution acts before it.
 
     Raises:
-        ValueError: at the beginning of training, if the optimizer has no hyperparameter of that name.
+      ValueError, TypeError: a step that is no integer >= 0; at the beginning of training, the optimizer has no
+        hyperparameter of that name, or refuses to set it.
     """
 
     def __init__(self, schedule: Mapping[int, Mapping[str, Any]]) -> None:
         super().__init__()
-        self.schedule = {int(step): dict(values) for step, values in schedule.items()}
-        self._before_epoch = 0
+        self.schedule = {
+            int(checks.check_count("schedule", step, low=0)): dict(values) for step, values in schedule.items()
+        }
+        self._optimizer: Any = None
+        self._before_epoch = self._last = self._done = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Checks the names."""
+        """Check the names."""
         optimizer = inner_optimizer(self.model.optimizer)
         for name in sorted({name for values in self.schedule.values() for name in values}):
-            if not isinstance(getattr(optimizer, name, None), keras.Variable):
-                raise ValueError(f"`schedule`: the optimizer {optimizer.name!r} has no hyperparameter {name!r}")
+            check_settable(optimizer, name)
+        if optimizer is not self._optimizer:
+            self._optimizer, self._before_epoch, self._done = optimizer, 0, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Notes how many batches came before."""
-        self._before_epoch = int(inner_optimizer(self.model.optimizer)._iterations)
+        """Note how many batches came before."""
+        iterations = int(inner_optimizer(self.model.optimizer)._iterations)
+        # More than were counted here: of an earlier process, or of other calls. Fewer: some batches made no update.
+        self._before_epoch = self._last = max(self._before_epoch, iterations)
+        self._done = max(self._done, self._before_epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Sets what is due before this execution."""
-        step = self._before_epoch + batch
-        for due in range(step, step + self._model.steps_per_execution):
+        """Set what is due before this execution."""
+        ends = self._after(batch + self._model.steps_per_execution)
+        for due in range(max(self._done, self._before_epoch + batch), ends):
             for name, value in self.schedule.get(due, {}).items():
-                getattr(inner_optimizer(self.model.optimizer), name).assign(value)
+                setattr(inner_optimizer(self.model.optimizer), name, copied(value))
+        self._done = max(self._done, ends)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Note how many batches there were."""
+        self._last = self._after(batch + 1)
+
+    def _after(self, batches: int) -> int:
+        # The last execution of an epoch may be shorter than Keras says.
+        return self._before_epoch + min(batches, self.params.get("steps") or batches)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Note how many batches the epoch had."""
+        self._before_epoch = self._last
+
+
+def check_settable(optimizer: Any, name: str) -> None:
+    """Raise a ValueError unless an optimizer has a hyperparameter of this name that acts when it is set."""
+    current = getattr(optimizer, name, None)
+    settable = isinstance(current, keras.Variable) or name in getattr(optimizer, "settable", ())
+    if not settable or name == "iterations":
+        raise ValueError(
+            f"`schedule`: the optimizer {optimizer.name!r} has no hyperparameter {name!r} that can be set. "
+            f"Received: {name}={current!r}"
+        )
+    # An optimizer that refuses says so now.
+    setattr(optimizer, name, copied(current))
 
 
 def inner_optimizer(optimizer: Any) -> Any:
-    """The optimizer itself, or the one inside a `LossScaleOptimizer`."""
+    """Return the optimizer itself, or the one inside a `LossScaleOptimizer`."""
     return getattr(optimizer, "inner_optimizer", optimizer)

@@ -1,8 +1,8 @@
 """What AdamW, NadamW and SGDW share: keras-adamw's arguments, translated onto the presets' options."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,55 +10,56 @@ import keras
 import optax
 
 from adamw_jax import _checks as checks
-from adamw_jax._decay.strength import COUPLINGS, normalization
+from adamw_jax._decay.strength import normalization
 from adamw_jax._leaves import wide
 from adamw_jax._rates.cycles import Cycles
-from adamw_jax._rates.schedules import cosine_warm_restarts
-from adamw_jax.keras.adapter import OptaxOptimizer
-from adamw_jax.keras.held import HeldCosine, HeldFactor
-from adamw_jax.keras.paths import table
-from adamw_jax.keras.rules import WeightRules
-from adamw_jax.keras.slots import add_variable
+from adamw_jax.keras.attributes import Hyperparameters, ReadableOptimizer
+from adamw_jax.keras.hyperparameters import add_hyperparameter, position
+from adamw_jax.keras.options import Options
+from adamw_jax.keras.rules import WeightRules, check_kind, decays_something, read_schedules
+from adamw_jax.keras.schedule import SettableCosine, SettableFactor, settable_cosine
 
 
-def _hyperparameter(name: str, doc: str) -> property:
-    return property(
-        lambda self: getattr(self._hyper, name), lambda self, value: getattr(self._hyper, name).assign(value), doc=doc
-    )
-
-
-class DecoupledOptimizer(OptaxOptimizer):
+class DecoupledOptimizer(ReadableOptimizer):
     """The base of the three classes: theta <- theta - eta_t (lr r d + n (l1 sign(theta) + l2 theta)), n = sqrt(1 / T).
 
+    Every argument can be read as an attribute. `learning_rate` (also `lr`), `t_cur`, `eta_t`, `eta_min` and `eta_max`
+    can be set at any time, `total_iterations` for the cycles that begin afterwards; the others refuse.
+
     Args:
-        learning_rate: lr: a float, a Keras schedule or a callable. It does not scale the decay (see `coupling`).
-        own: the options of the class, {keras name: value}.
-        lr: another name for learning_rate, which wins.
-        decay: divides the rate by 1 + decay * iterations; 0.0 for none.
-        model: a `keras.Model` whose l1, l2 and l1_l2 penalties become the decays (read when the model is built).
-        zero_penalties: whether the penalties of `model` are zeroed in the loss.
-        weight_decays: {weight: (l1, l2)}, where a weight is named by its path, the end of it, or layer and last name
-            ("lstm_1/kernel"); or one pair per trainable variable, in their order.
-        lr_multipliers: {part of a path: r}, the first key that matches wins; or one number per trainable variable.
-        total_iterations: T, updates in the first cycle. With T <= 1 there is neither decay nor annealing.
-        total_iterations_wd: updates to normalize the decay over, instead of T.
-        use_cosine_annealing: whether eta_t follows a cosine from eta_max down to eta_min over T updates.
-        autorestart: whether the next cycle begins after T updates; None means `use_cosine_annealing`.
-        eta_min: smallest factor, >= 0.
-        eta_max: largest factor, >= eta_min.
-        t_cur: position of the first update in the cycle.
-        eta_t: factor of the first update; None for the schedule's own at t_cur.
-        t_mult: ratio of the lengths of consecutive cycles.
-        coupling: what multiplies the decay: "schedule" (eta_t), "learning_rate" (lr eta_t) or "constant" (nothing).
-        moment_dtype: how the moments are stored: "packed", "packed8", "bfloat16" or a wider dtype; None means the
-            variable's, or float32 if that is wider.
-        init_verbose: whether to print a table of what each weight gets, when the optimizer is built.
-        **kwargs: arguments of `keras.optimizers.Optimizer`, except `weight_decay`.
+      learning_rate: lr: a number, a Keras schedule or a callable. It does not scale the decay (see `coupling`).
+      own: the options of the class, {keras name: value}: fields that its `_options_type` adds to `Options`.
+      lr: another name for learning_rate, which wins.
+      decay: divides the rate by 1 + decay * iterations; 0.0 for none.
+      model: a `keras.Model` whose l1, l2 and l1_l2 penalties become the decays (read when the model is built).
+      zero_penalties: whether the penalties of `model` are zeroed in the loss.
+      weight_decays: {name: (l1, l2)}, the name of a weight, by its path, the end of it, or layer and last name
+        ("lstm_1/kernel"), or of a layer or nested model; or one pair per trainable variable, in their order.
+      lr_multipliers: {name: r}, part of a path or the name of a layer or nested model, the first key that matches wins;
+        or one number per trainable variable. A value here and in `weight_decays` may be a Keras schedule or a function
+        count -> number.
+      total_iterations: T, updates in the first cycle. With T <= 1 there is neither decay nor annealing.
+      total_iterations_wd: updates to normalize the decay over, instead of T.
+      use_cosine_annealing: whether eta_t follows a cosine from eta_max down to eta_min over T updates.
+      autorestart: whether the next cycle begins after T updates; None means `use_cosine_annealing`.
+      eta_min: smallest factor, >= 0.
+      eta_max: largest factor, >= eta_min.
+      t_cur: position of the first update in the cycle, an integer.
+      eta_t: factor of the first update; None for the schedule's own at t_cur.
+      t_mult: ratio of the lengths of consecutive cycles.
+      coupling: what multiplies the decay: "schedule" (eta_t), "learning_rate" (lr eta_t) or "constant" (nothing).
+      moment_dtype: how the moments are stored: "packed", "packed8", "bfloat16" or a wider dtype; None means the
+        variable's, or float32 if that is wider.
+      init_verbose: whether to print a table of what each weight gets, when the optimizer is built.
+      **kwargs: arguments of `keras.optimizers.Optimizer`, except `weight_decay`.
 
     Raises:
-        ValueError: for a number outside its range, `autorestart` without annealing; at `build`, for a key that matches
-            no weight, or several, or a sequence of another length than the trainable variables.
+      ValueError, TypeError: a number outside its range or of another kind, `autorestart` without annealing; at `build`,
+        a key that matches no weight, or several, or a sequence of another length than the trainable variables; an
+        attribute that cannot be set.
     """
+
+    _options_type: type[Options] = Options
 
     def __init__(
         self,
@@ -85,105 +86,76 @@ class DecoupledOptimizer(OptaxOptimizer):
         init_verbose: bool = True,
         **kwargs: Any,
     ) -> None:
-        rate = learning_rate if lr is None else lr
         if isinstance(learning_rate, keras.Model):
             raise TypeError("`learning_rate` must be a rate, not a model: pass the model as `model=model`")
         if kwargs.get("weight_decay") is not None:
             raise ValueError("`weight_decay` is not an argument here: use `weight_decays` or `model`")
-        super().__init__(self._preset, float(rate) if isinstance(rate, int) else rate, **kwargs)
-        annealed = checks.check_flag("use_cosine_annealing", use_cosine_annealing)
-        if autorestart and not annealed:
-            raise ValueError("`autorestart` needs `use_cosine_annealing=True`. Received: autorestart=True")
-        self._own = SimpleNamespace(**own)
-        self._fixed = SimpleNamespace(
-            decay=checks.check_non_negative("decay", decay),
-            total_iterations=int(checks.check_count("total_iterations", total_iterations, low=0)),
-            total_iterations_wd=total_iterations_wd
-            and int(checks.check_count("total_iterations_wd", total_iterations_wd)),
-            use_cosine_annealing=annealed,
-            autorestart=annealed if autorestart is None else checks.check_flag("autorestart", autorestart),
+        super().__init__(self._preset, learning_rate if lr is None else lr, **kwargs)
+        self._options = self._options_type(
+            **own,
+            decay=decay,
+            zero_penalties=zero_penalties,
+            total_iterations=total_iterations,
+            total_iterations_wd=total_iterations_wd,
+            use_cosine_annealing=use_cosine_annealing,
+            autorestart=autorestart,
             t_mult=t_mult,
-            coupling=checks.check_choice("coupling", coupling, COUPLINGS),
-            moment_dtype=moment_dtype
-            if moment_dtype is None or isinstance(moment_dtype, str)
-            else jnp.dtype(moment_dtype).name,
-            init_verbose=checks.check_flag("init_verbose", init_verbose),
+            coupling=coupling,
+            moment_dtype=moment_dtype,
+            init_verbose=init_verbose,
         )
+        decayed = decays_something(check_kind("weight_decays", weight_decays, "pairs (l1, l2)"))
         if model is not None and weight_decays is not None:
             warnings.warn("`weight_decays` is ignored: the decays are those of `model`", stacklevel=3)
             weight_decays = None
-        by_position = isinstance(weight_decays, Sequence)  # as `get_config` writes them, zeros included
-        decayed = any(map(any, weight_decays)) if weight_decays and by_position else bool(weight_decays)
-        if self._fixed.total_iterations <= 1 and (annealed or decayed or model is not None):
+        if self._options.total_iterations <= 1 and (use_cosine_annealing or decayed or model is not None):
             warnings.warn(
                 f"total_iterations={total_iterations} must be > 1 for weight decay and cosine annealing: going on "
                 "without either; penalties stay in the loss",
                 stacklevel=3,
             )
             model = weight_decays = None
-        schedule = self._cosine(eta_min, eta_max)
-        start = schedule.start()._replace(t_cur=jnp.asarray(t_cur, jnp.int32))
-        if eta_t is None:
-            eta_t = float(schedule.eta(start)) if self._annealed else 1.0
-        self._hyper = SimpleNamespace(
-            t_cur=add_variable(self, "t_cur", start.t_cur),
-            eta_t=add_variable(self, "eta_t", wide(checks.check_non_negative("eta_t", eta_t))),
-        )
-        for name, value in {"eta_min": eta_min, "eta_max": eta_max}.items():
-            # Without annealing no update reads them: then they are no part of the state.
-            kept = add_variable(self, name, wide(value)) if self._annealed else keras.Variable(wide(value), name=name)
-            setattr(self._hyper, name, kept)
+        self._hyper = self._hyperparameters(eta_min, eta_max, position("t_cur", t_cur), eta_t)
         self._rules = WeightRules(model, zero_penalties, weight_decays, lr_multipliers)
 
-    t_cur = _hyperparameter("t_cur", "Position of the next update in its cycle; -1 restarts after the next update.")
-    eta_t = _hyperparameter("eta_t", "Factor of the next update; computed anew from t_cur after each.")
-    eta_min = _hyperparameter("eta_min", "Smallest factor, from the next computation of eta_t on.")
-    eta_max = _hyperparameter("eta_max", "Largest factor, from the next computation of eta_t on.")
-
-    @property
-    def lr_t(self) -> Any:
-        """lr c_t eta: the latest update's rate and bias correction with the factor of the next, as in keras-adamw.
-
-        c_t is sqrt(1 - beta_2^t) / (1 - beta_1^t) in AdamW and 1 elsewhere. The layers' multipliers are left out.
-        """
-        latest = jnp.maximum(self.iterations - 1, 0)
-        return self._rate(jnp.asarray(self.learning_rate), latest) * self._correction(latest + 1) * self.eta_t.value
-
-    def _correction(self, count: Any) -> Any:
-        return 1.0
-
-    def _rate(self, learning_rate: Any, iterations: Any) -> Any:
-        return learning_rate / (1 + self._fixed.decay * iterations) if self._fixed.decay else learning_rate
-
-    @property
-    def _annealed(self) -> bool:
-        return bool(self._fixed.use_cosine_annealing and self._fixed.total_iterations > 1)
-
-    def _cosine(self, eta_min: Any, eta_max: Any) -> HeldCosine:
-        fixed = self._fixed
-        cosine = cosine_warm_restarts(
-            max(fixed.total_iterations, 1),
-            t_mult=fixed.t_mult,
-            eta_min=eta_min,
-            eta_max=eta_max,
-            autorestart=fixed.autorestart,
+    def _hyperparameters(self, eta_min: Any, eta_max: Any, t_cur: Any, eta_t: Any) -> Hyperparameters:
+        annealed = self._options.use_cosine_annealing
+        schedule = self._cosine(eta_min=eta_min, eta_max=eta_max)
+        start = schedule.start()._replace(t_cur=jnp.asarray(t_cur, jnp.int32))
+        if eta_t is None:
+            eta_t = float(schedule.eta(start)) if annealed else 1.0
+        total = jnp.asarray(self._options.total_iterations, jnp.int32)
+        return Hyperparameters(
+            add_hyperparameter(self, "t_cur", start.t_cur),
+            add_hyperparameter(self, "eta_t", wide(checks.check_non_negative("eta_t", eta_t))),
+            # Without annealing no update reads them: then they are no part of the state.
+            add_hyperparameter(self, "eta_min", wide(eta_min), tracked=annealed),
+            add_hyperparameter(self, "eta_max", wide(eta_max), tracked=annealed),
+            add_hyperparameter(self, "total_iterations", total) if annealed and self._options.t_mult == 1 else None,
         )
-        return HeldCosine(**vars(cosine))
+
+    def _cosine(self, **settable: Any) -> SettableCosine:
+        kept = self._options
+        return settable_cosine(max(kept.total_iterations, 1), kept.t_mult, bool(kept.autorestart), **settable)
 
     def _schedule(self) -> Cycles:
-        return self._cosine(self.eta_min.value, self.eta_max.value) if self._annealed else HeldFactor(self.eta_t.value)
+        hyper = self._hyper
+        if not self._options.use_cosine_annealing:
+            return SettableFactor(hyper.eta_t.value)
+        following = None if hyper.total_iterations is None else hyper.total_iterations.value
+        return self._cosine(eta_min=hyper.eta_min.value, eta_max=hyper.eta_max.value, following=following)
 
     def _preset(self, learning_rate: Any) -> optax.GradientTransformation:
-        keys, fixed, rules = self._optax.keys, self._fixed, self._rules
-        decays, multipliers = (dict(zip(keys, v, strict=True)) for v in (rules.decays, rules.multipliers))
+        kept, rules = self._options, self._rules
+        decays, multipliers = (dict(zip(rules.paths, v, strict=True)) for v in (rules.decays, rules.multipliers))
         return self._direction(
             self._rate(learning_rate, self.iterations),
-            weight_decay=decays if any(map(any, rules.decays)) else 0.0,
-            normalize_decay=(fixed.total_iterations_wd or fixed.total_iterations) or None,
+            weight_decay=decays if decays_something(rules.decays) else 0.0,
+            normalize_decay=kept.total_iterations_wd or None,
             lr_multipliers=multipliers if any(r != 1 for r in rules.multipliers) else None,
             schedule=self._schedule(),
-            coupling=fixed.coupling,
-            moment_dtype=fixed.moment_dtype,
+            coupling=kept.coupling,
+            moment_dtype=kept.moment_dtype,
         )
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
@@ -191,31 +163,34 @@ class DecoupledOptimizer(OptaxOptimizer):
 
     def _holders(self) -> dict[str, Any]:
         # Constants stand for what is given (all counts are Keras's iterations), what no update asks for (alpha, the
-        # latest rate) and, unless cycles grow, what stays as it is.
+        # latest rate) and what stays as it is: the cycle's index, if all cycles are alike, and its length, without any.
         holders = {"t_cur": self.t_cur, "eta": self.eta_t, "count": jnp.zeros([], jnp.int32), "alpha": jnp.zeros([])}
-        if self._fixed.t_mult == 1 or not self._annealed:
-            start = self._cosine(0.0, 1.0).start()
+        start = self._cosine().start()
+        if not self._options.use_cosine_annealing:
             holders |= {"period": start.period, "cycle": start.cycle}
+        elif self._hyper.total_iterations is not None:
+            holders |= {"cycle": start.cycle}
         return holders
 
     def _given(self, rate: Any) -> dict[str, Any]:
         return {"count": jnp.asarray(self.iterations, jnp.int32)}
 
-    def build(self, variables: Sequence[Any]) -> None:
-        """Resolves decays and multipliers, and makes the state's Variables."""
-        if self.built:
-            return
-        updated = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
-        self._rules.resolve(updated)
-        if self._fixed.init_verbose:
-            n = float(normalization(self._fixed.total_iterations_wd or self._fixed.total_iterations or 1))
-            print(table(updated, self._rules.multipliers, [(n * l1, n * l2) for l1, l2 in self._rules.decays]))
-        super().build(variables)
+    def _prepare(self, variables: Sequence[Any]) -> None:
+        self._rules.resolve(variables, self._is_excluded)
+        if self._options.init_verbose:
+            print(self._rules.table(variables, float(normalization(self._options.total_iterations_wd or 1))))
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments as they stand; decays and multipliers of a built optimizer by position."""
+        """Return the arguments as they stand; decays and multipliers of a built optimizer by position."""
         config = super().get_config()
-        del config["tx"]
+        del config["tx"], config["kind"]
         hyper = {name: float(getattr(self, name)) for name in ("eta_t", "eta_min", "eta_max")}
-        hyper["t_cur"] = int(self.t_cur)
-        return config | vars(self._own) | vars(self._fixed) | hyper | self._rules.config()
+        whole = {"t_cur": int(self.t_cur), "total_iterations": self.total_iterations}
+        return config | dataclasses.asdict(self._options) | hyper | whole | self._rules.config()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "DecoupledOptimizer":
+        """Return the optimizer with these arguments; one that fits no variables is an error when it is used."""
+        rules = {name: read_schedules(config.get(name), custom_objects) for name in ("weight_decays", "lr_multipliers")}
+        optimizer: DecoupledOptimizer = super().from_config(config | rules, custom_objects=custom_objects)
+        return optimizer

@@ -6,20 +6,11 @@ import jax.numpy as jnp
 import keras
 import optax
 
-from adamw_jax import _checks as checks, _presets as presets
+from adamw_jax import _presets as presets
 from adamw_jax.keras.decoupled import DecoupledOptimizer
+from adamw_jax.keras.options import AdamWOptions, NadamWOptions, SGDWOptions
 
 _register = keras.saving.register_keras_serializable(package="adamw_jax")
-
-
-def _moments(beta_1: float, beta_2: float, epsilon: float | None) -> dict[str, Any]:
-    return {
-        "beta_1": checks.check_number("beta_1", beta_1, low=0, high=1, open_high=True),
-        "beta_2": checks.check_number("beta_2", beta_2, low=0, high=1, open_high=True),
-        "epsilon": checks.check_number(
-            "epsilon", keras.backend.epsilon() if epsilon is None else epsilon, low=0, open_low=True
-        ),
-    }
 
 
 @_register
@@ -27,25 +18,27 @@ class AdamW(DecoupledOptimizer):
     """AdamW: the step d = sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon).
 
     Args:
-        learning_rate: see `DecoupledOptimizer`.
-        beta_1: decay rate of the first moment m, in [0, 1).
-        beta_2: decay rate of the second moment v, in [0, 1).
-        epsilon: added to the root of the uncorrected v, > 0; None means `keras.backend.epsilon()`.
-        amsgrad: whether to divide by the root of the largest v so far.
-        name: name of the optimizer.
-        **options: the other arguments of `DecoupledOptimizer`.
+      learning_rate: see `DecoupledOptimizer`.
+      beta_1: decay rate of the first moment m, in [0, 1).
+      beta_2: decay rate of the second moment v, in [0, 1).
+      epsilon: added to the root of the uncorrected v, > 0; None means `keras.backend.epsilon()`.
+      amsgrad: whether to divide by the root of the largest v so far.
+      name: name of the optimizer.
+      **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 2, with the epsilon of Keras and the arguments of
     keras-adamw 1.38.
 
-    Examples:
-        >>> dense = keras.layers.Dense(1, kernel_regularizer="l2")
-        >>> model = keras.Sequential([keras.Input((2,)), dense])
-        >>> optimizer = AdamW(model=model, total_iterations=24, use_cosine_annealing=True, init_verbose=False)
-        >>> model.compile(optimizer, loss="mse")
-        >>> int(optimizer.t_cur), float(optimizer.eta_t)
-        (0, 1.0)
+    >>> dense = keras.layers.Dense(1, kernel_regularizer="l2")
+    >>> model = keras.Sequential([keras.Input((2,)), dense])
+    >>> optimizer = AdamW(model=model, total_iterations=24, use_cosine_annealing=True, init_verbose=False)
+    >>> model.compile(optimizer, loss="mse")
+    >>> int(optimizer.t_cur), float(optimizer.eta_t)
+    (0, 1.0)
     """
+
+    _options_type = AdamWOptions
+    _options: AdamWOptions
 
     def __init__(
         self,
@@ -58,11 +51,11 @@ class AdamW(DecoupledOptimizer):
         name: str = "AdamW",
         **options: Any,
     ) -> None:
-        own = {**_moments(beta_1, beta_2, epsilon), "amsgrad": checks.check_flag("amsgrad", amsgrad)}
+        own = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "amsgrad": amsgrad}
         super().__init__(learning_rate, own, name=name, **options)
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        own = self._own
+        own = self._options
         return presets.adamw(
             learning_rate,
             b1=own.beta_1,
@@ -74,7 +67,7 @@ class AdamW(DecoupledOptimizer):
         )
 
     def _correction(self, count: Any) -> Any:
-        return jnp.sqrt(1 - self._own.beta_2**count) / (1 - self._own.beta_1**count)
+        return jnp.sqrt(1 - self._options.beta_2**count) / (1 - self._options.beta_1**count)
 
 
 @_register
@@ -82,16 +75,19 @@ class NadamW(DecoupledOptimizer):
     """NadamW: AdamW with Dozat's Nesterov momentum, mu_t = beta_1 (1 - 0.96^(t schedule_decay) / 2).
 
     Args:
-        learning_rate: see `DecoupledOptimizer`.
-        beta_1: the limit of mu_t, in [0, 1).
-        beta_2: decay rate of the second moment, in [0, 1).
-        epsilon: added to the root of the corrected second moment, > 0; None means `keras.backend.epsilon()`.
-        schedule_decay: psi, how fast mu_t approaches beta_1; `keras.optimizers.Nadam` has 1.
-        name: name of the optimizer.
-        **options: the other arguments of `DecoupledOptimizer`.
+      learning_rate: see `DecoupledOptimizer`.
+      beta_1: the limit of mu_t, in [0, 1).
+      beta_2: decay rate of the second moment, in [0, 1).
+      epsilon: added to the root of the corrected second moment, > 0; None means `keras.backend.epsilon()`.
+      schedule_decay: psi, how fast mu_t approaches beta_1; `keras.optimizers.Nadam` has 1.
+      name: name of the optimizer.
+      **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Dozat 2016, as in keras-adamw's `optimizers.py` and in torch.optim.NAdam.
     """
+
+    _options_type = NadamWOptions
+    _options: NadamWOptions
 
     def __init__(
         self,
@@ -104,12 +100,11 @@ class NadamW(DecoupledOptimizer):
         name: str = "NadamW",
         **options: Any,
     ) -> None:
-        psi = checks.check_non_negative("schedule_decay", schedule_decay)
-        own = {**_moments(beta_1, beta_2, epsilon), "schedule_decay": psi}
+        own = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "schedule_decay": schedule_decay}
         super().__init__(learning_rate, own, name=name, **options)
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        own = self._own
+        own = self._options
         return presets.nadamw(
             learning_rate,
             b1=own.beta_1,
@@ -125,14 +120,17 @@ class SGDW(DecoupledOptimizer):
     """SGDW: v <- momentum v + eta_t lr r g; theta <- theta - v - decay (Nesterov: - momentum v - eta_t lr r g - decay).
 
     Args:
-        learning_rate: see `DecoupledOptimizer`.
-        momentum: share of the velocity that is kept, in [0, 1).
-        nesterov: whether to look ahead by one more step of the velocity.
-        name: name of the optimizer.
-        **options: the other arguments of `DecoupledOptimizer`.
+      learning_rate: see `DecoupledOptimizer`.
+      momentum: share of the velocity that is kept, in [0, 1).
+      nesterov: whether to look ahead by one more step of the velocity.
+      name: name of the optimizer.
+      **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 1, with the arguments of keras-adamw 1.38.
     """
+
+    _options_type = SGDWOptions
+    _options: SGDWOptions
 
     def __init__(
         self,
@@ -143,11 +141,7 @@ class SGDW(DecoupledOptimizer):
         name: str = "SGDW",
         **options: Any,
     ) -> None:
-        own = {
-            "momentum": checks.check_number("momentum", momentum, low=0, high=1, open_high=True),
-            "nesterov": checks.check_flag("nesterov", nesterov),
-        }
-        super().__init__(learning_rate, own, name=name, **options)
+        super().__init__(learning_rate, {"momentum": momentum, "nesterov": nesterov}, name=name, **options)
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        return presets.sgdw(learning_rate, momentum=self._own.momentum, nesterov=self._own.nesterov, **options)
+        return presets.sgdw(learning_rate, momentum=self._options.momentum, nesterov=self._options.nesterov, **options)

@@ -1,13 +1,17 @@
-"""Which weight a name means: unique paths, typed decays, multipliers by substring."""
+"""Which weight a name means: unique paths, decays by the names of weights and layers, multipliers by parts of names."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adamw_jax._tables import to_text
+from adamw_jax import _checks as checks
 
 Decay = tuple[float, float]
 """The pair (l1, l2)."""
+
+Places = Callable[[], Sequence[Sequence[str]]]
+"""Returns per weight its names by the layers and models it sits in, see `layer_names.places_of`."""
 
 
 class Path(str):
@@ -20,7 +24,7 @@ class Path(str):
     position: int
 
     def __new__(cls, path: str, position: int) -> "Path":
-        """The string, with its position."""
+        """Return the string, with its position."""
         new = super().__new__(cls, path)
         new.position = position
         return new
@@ -30,13 +34,10 @@ class Path(str):
 
 
 def unique_paths(variables: Sequence[Any]) -> list[Path]:
-    """The variables' paths; where a path repeats, its second, third, ... variable gets `#2`, `#3`, ...
+    """Return the variables' paths; where a path repeats, its second, third, ... variable gets `#2`, `#3`, ...
 
     Args:
-        variables: Keras Variables, in the order that counts the repetitions.
-
-    Returns:
-        One path per variable, all different.
+      variables: Keras Variables, in the order that counts the repetitions.
     """
     seen: Counter[str] = Counter()
     paths = []
@@ -47,87 +48,148 @@ def unique_paths(variables: Sequence[Any]) -> list[Path]:
     return paths
 
 
-def match_decays(decays: Mapping[str, Any], paths: Sequence[str]) -> list[Decay]:
-    """The decay of each path, from keys as a user types them.
+def typed_paths(paths: Sequence[str]) -> list[str]:
+    """Return the names that mean one weight each, when a user types them: the first of a repeated path gets `#1`.
+
+    >>> typed_paths(["d/kernel", "d/kernel#2", "out/kernel"])
+    ['d/kernel#1', 'd/kernel#2', 'out/kernel']
+    """
+    return [f"{path}#1" if f"{path}#2" in paths else str(path) for path in paths]
+
+
+def match_decays(decays: Mapping[str, Any], paths: Sequence[str], places: Places | None = None) -> list[Any]:
+    """Return the decay of each path, from keys as a user types them.
 
     A key is a path; or the end of one; or its layer and weight, with steps between them left out ("lstm_1/kernel" for
-    "lstm_1/lstm_cell/kernel"). The ":0" of TensorFlow's names is dropped.
+    "lstm_1/lstm_cell/kernel"); or the same with the names of nested models ("backbone/conv/kernel"); or the name of one
+    layer or model, whose weights all get the decay. The ":0" of TensorFlow's names is dropped.
 
     Args:
-        decays: {key: (l1, l2)}.
-        paths: the paths of all trainable variables, all different.
+      decays: {key: (l1, l2)}.
+      paths: the paths of all trainable variables, all different, from `unique_paths`.
+      places: the weights' names by layers and models; None for those of the paths alone.
 
     Returns:
-        (l1, l2) per path; (0.0, 0.0) where no key matches.
+      (l1, l2) per path; (0.0, 0.0) where no key matches.
 
     Raises:
-        ValueError: if a key matches no path, or several, or its value is no pair of numbers >= 0.
+      ValueError: a key matches no weight or layer, or several; its value is no pair of numbers >= 0.
     """
-    found = dict.fromkeys(paths, (0.0, 0.0))
+    found: dict[str, Any] = dict.fromkeys(paths, (0.0, 0.0))
     for key, value in decays.items():
-        name = key.removesuffix(":0")
-        hits = next((hits for rule in _RULES if (hits := [path for path in paths if rule(name, path)])), [])
+        hits = _hits(key.removesuffix(":0"), paths, places)
         if len(hits) != 1:
-            listed = "\n  ".join(hits or paths)
+            names = dict(zip(paths, typed_paths(paths), strict=True))
+            listed = "\n  ".join(dict.fromkeys(names[path] for hit in (hits or [list(paths)]) for path in hit))
             raise ValueError(
                 f"`weight_decays`: the key {key!r} must match one weight, but matches {len(hits)}. "
                 f"{'It matches' if hits else 'The weights are'}:\n  {listed}"
             )
-        found[hits[0]] = _pair(key, value)
+        pair = check_decay(f"weight_decays[{key!r}]", value)
+        found |= dict.fromkeys(hits[0], pair)
     return list(found.values())
 
 
-def _is_subsequence(name: str, path: str) -> bool:
+def _hits(name: str, paths: Sequence[str], places: Places | None) -> list[list[str]]:
+    """Return what a key may mean: weights, each alone, or all the weights of a layer."""
+    stem, number = _numbered(name)
+    for rule in (str.__eq__, lambda path, typed: path.endswith(f"/{typed}"), _is_weight):
+        hits = [path for path in paths if rule(_numbered(path)[0], stem)]
+        if number:
+            hits = [path for path in hits if (_numbered(path)[1] or 1) == number]
+        if hits:
+            return [[path] for path in hits]
+    known = {path: [_numbered(path)[0], *more] for path, more in zip(paths, _places(paths, places), strict=True)}
+    if hits := [path for path, names in known.items() if any(_is_weight(each, name) for each in names)]:
+        return [[path] for path in hits]
+    layers: dict[str, list[str]] = {}
+    for path, names in known.items():
+        # A repeated path does not tell its layers apart; the names by models do.
+        telling = names[1:] if names[1:] and Counter(each[0] for each in known.values())[names[0]] > 1 else names
+        for prefix in {prefix for each in telling for prefix in _layers_called(name, each)}:
+            layers.setdefault(prefix, []).append(path)
+    return [list(weights) for weights in dict.fromkeys(map(tuple, layers.values()))]
+
+
+def _places(paths: Sequence[str], places: Places | None) -> Sequence[Sequence[str]]:
+    return places() if places else [[]] * len(paths)
+
+
+def _numbered(path: str) -> tuple[str, int | None]:
+    found = re.fullmatch(r"(.*)#(\d+)", path)
+    return (found[1], int(found[2])) if found else (str(path), None)
+
+
+def _in_order(name: str, path: str) -> bool:
     steps = iter(path.split("/"))
-    return path.endswith(f"/{name.split('/')[-1]}") and all(part in steps for part in name.split("/"))
+    return all(part in steps for part in name.split("/"))
 
 
-_RULES = (
-    lambda name, path: path == name,
-    lambda name, path: path.endswith(f"/{name}"),
-    _is_subsequence,
-)
+def _is_weight(path: str, name: str) -> bool:
+    return path.endswith(f"/{name.split('/')[-1]}") and _in_order(name, path)
 
 
-def _pair(key: str, value: Any) -> Decay:
-    try:
-        l1, l2 = (float(x) for x in value)
-    except (TypeError, ValueError):
-        raise ValueError(f"`weight_decays[{key!r}]` must be a pair (l1, l2). Received: {value!r}") from None
-    if not (l1 >= 0 and l2 >= 0):
-        raise ValueError(f"`weight_decays[{key!r}]` must not be negative. Received: {value!r}")
+def _layers_called(name: str, path: str) -> list[str]:
+    """Return the beginnings of a path that are layers of this name."""
+    steps = path.split("/")[:-1]
+    ends = [i + 1 for i, step in enumerate(steps) if step == name.split("/")[-1]]
+    return ["/".join(steps[:end]) for end in ends if _in_order(name, "/".join(steps[:end]))]
+
+
+def check_decay(name: str, value: Any) -> Any:
+    """Return `value` if it is a pair (l1, l2) of numbers >= 0 or of schedules; a schedule alone is an l2.
+
+    >>> check_decay("weight_decays['out/kernel']", (0, 1e-3))
+    (0.0, 0.001)
+    """
+    pair = (0.0, value) if callable(value) else value
+    known = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not known or not all(checks.is_number(each) or callable(each) for each in pair):
+        raise ValueError(f"`{name}` must be a pair (l1, l2) of numbers. Received: {value!r}")
+    if not all(callable(each) or 0 <= float(each) < float("inf") for each in pair):
+        raise ValueError(f"`{name}` must not be negative, and finite. Received: {value!r}")
+    l1, l2 = (each if callable(each) else float(each) for each in pair)
     return l1, l2
 
 
-def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str]) -> list[float]:
-    """The multiplier of each path: that of the first key, in the dictionary's order, that is part of the path.
+def check_multiplier(name: str, value: Any) -> Any:
+    """Return `value` if it is a finite number >= 0: Python's, NumPy's or a JAX scalar; or a schedule."""
+    if callable(value):
+        return value
+    if not checks.is_number(value) or not 0 <= float(value) < float("inf"):
+        raise ValueError(f"`{name}` must be a number >= 0. Received: {value!r}")
+    return float(value)
+
+
+def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str], places: Places | None = None) -> list[Any]:
+    """Return the multiplier of each path: that of the first key, in the dictionary's order, that names it.
+
+    A key names the weights in whose path it is, and the weights of the layer or model that it is the name of.
 
     Args:
-        multipliers: {substring: multiplier}.
-        paths: the paths of all trainable variables.
+      multipliers: {part of a path, or name of a layer or model: multiplier}.
+      paths: the paths of all trainable variables.
+      places: the weights' names by layers and models; None for the paths alone.
 
     Returns:
-        One number per path; 1.0 where no key matches.
+      One number per path; 1.0 where no key matches.
 
     Raises:
-        ValueError: if a key is part of no path, or a multiplier is no number >= 0.
+      ValueError: a key names no weight, or a multiplier is no number >= 0.
 
-    Examples:
-        >>> match_multipliers({"lstm": 0.5}, ["lstm_1/kernel", "dense/kernel"])
-        [0.5, 1.0]
+    >>> match_multipliers({"lstm": 0.5}, ["lstm_1/kernel", "dense/kernel"])
+    [0.5, 1.0]
     """
+    known = _places(paths, places if multipliers else None)
+    found: dict[int, Any] = {}
     for key, value in multipliers.items():
-        if not any(key in path for path in paths):
-            listed = "\n  ".join(paths)
+        hits = [
+            i for i, path in enumerate(paths) if key in path or any(_layers_called(key, place) for place in known[i])
+        ]
+        hits = hits or [i for i in range(len(paths)) if any(key in place for place in known[i])]
+        if not hits:
+            listed = "\n  ".join(dict.fromkeys([*paths, *(place for names in known for place in names)]))
             raise ValueError(f"`lr_multipliers`: the key {key!r} is part of no path. The weights are:\n  {listed}")
-        if not (isinstance(value, int | float) and value >= 0):
-            raise ValueError(f"`lr_multipliers[{key!r}]` must be a number >= 0. Received: {value!r}")
-    return [float(next((value for key, value in multipliers.items() if key in path), 1.0)) for path in paths]
-
-
-def table(variables: Sequence[Any], multipliers: Sequence[float], decays: Sequence[Decay]) -> str:
-    """The lines "path, shape, multiplier, l1, l2", one per variable, in aligned columns."""
-    columns = {"weight": "weight", "shape": "shape", "r": "rate x", "l1": "l1", "l2": "l2"}
-    cells = zip(unique_paths(variables), variables, multipliers, decays, strict=True)
-    rows = [{"weight": path, "shape": tuple(v.shape), "r": r, "l1": l1, "l2": l2} for path, v, r, (l1, l2) in cells]
-    return to_text(columns, rows)
+        value = check_multiplier(f"lr_multipliers[{key!r}]", value)
+        found = dict.fromkeys(hits, value) | found
+    return [found.get(i, 1.0) for i in range(len(paths))]

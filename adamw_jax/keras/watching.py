@@ -12,7 +12,7 @@ from adamw_jax.keras.callbacks import inner_optimizer
 
 
 class StepLogger(keras.callbacks.Callback):
-    """Adds what `adamw_jax.observe` saw to the logs of every epoch, and so to the history, to CSV and TensorBoard.
+    """Add what `adamw_jax.observe` saw to the logs of every epoch, and so to the history, to CSV and TensorBoard.
 
     For a model compiled with an `OptaxOptimizer` whose transformation is `observe(...)` or contains it. The keys are
     "path/quantity" with the weights' Keras paths, as in "dense/kernel/ratio"; the numbers are those of the latest
@@ -48,11 +48,11 @@ class StepLogger(keras.callbacks.Callback):
         self.reports: list[Report] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Checks that there is something to report."""
+        """Check that there is something to report."""
         self._report()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Puts the report into the epoch's logs."""
+        """Put the report into the epoch's logs."""
         self.reports.append(self._report())
         if logs is not None:
             rows = self.reports[-1].rows
