@@ -1,5 +1,6 @@
 """Rules that give one value to each leaf: a number, or a schedule count -> number."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,11 +30,24 @@ def check_decay(name: str, value: Any) -> Value:
     return 0.0, check_multiplier(name, value)
 
 
+def _takes(function: Any, number: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(number))
+    except TypeError:
+        return False
+    except ValueError:  # a function without a signature
+        return number == 2
+    return True
+
+
 def is_value(value: Any) -> bool:
-    """Return True if rules are one value for all leaves: a number, or a pair of numbers or schedules."""
+    """Return True if rules are one value for all leaves: a number, a pair of numbers or schedules, or a schedule.
+
+    A function of one argument is a schedule count -> number, one that takes two is a rule (path, leaf) -> value.
+    """
     if isinstance(value, tuple) and len(value) == 2:
         return all(is_number(each) or is_schedule(each) for each in value)
-    return is_number(value)
+    return is_number(value) or (is_schedule(value) and not _takes(value, 2) and _takes(value, 1))
 
 
 def _is_bare(rules: Any) -> bool:

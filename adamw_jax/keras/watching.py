@@ -67,4 +67,4 @@ class StepLogger(keras.callbacks.Callback):
             )
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        return report(optimizer._optax.slots.read({}))
+        return report(optimizer._fitting().slots.read({}))
