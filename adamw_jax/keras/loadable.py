@@ -11,13 +11,17 @@ class LoadableOptimizer(GuardedOptimizer):
     """An optimizer that no model fails to load for: what does not fit is an error when it is used."""
 
     _from_config = False
+    _postponed = False
     _unfit: str | None = None
     _scalars: int | None = None
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the state's Variables for these trainable variables, in their order."""
-        # Keras builds a loaded optimizer for nothing where a model is frozen, or comes from an .h5 file.
-        if self.built or (self._from_config and not variables):
+        if self.built:
+            return
+        # Keras builds a loaded optimizer for nothing where a model is frozen, or comes from an .h5 file: once.
+        if self._from_config and not variables and not self._postponed:
+            self._postponed = True
             return
         trained = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
         self._scalars = len(self.variables)
