@@ -1,4 +1,4 @@
-"""What all stages share: the one loop over the leaves, the dtype of their arithmetic, and what owners pass to them."""
+"""What all stages share: the one loop over the leaves, and what owners pass to the stages inside them."""
 
 import functools
 import itertools
