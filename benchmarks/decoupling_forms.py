@@ -39,8 +39,8 @@ FORMS = {
 }
 """AdamW and SGDW in the paper's form.
 
-The coupled form at rate alpha and decay lambda is the same training as the paper's at the decay alpha lambda. So one grid
-holds both: the coupled form's slope is the paper's minus one, and its best loss is the paper's.
+The coupled form at rate alpha and decay lambda is the same training as the paper's at the decay alpha lambda. So one
+grid holds both: the coupled form's slope is the paper's minus one, and its best loss is the paper's.
 """
 
 

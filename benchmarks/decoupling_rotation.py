@@ -1,7 +1,10 @@
 """By which angle the kernels of a normalized network turn per update once rate and decay have come to an equilibrium.
 
 A gradient of a scale-invariant loss stands at right angles to the weight, so that steps lengthen it and the decay
-shortens it. Where both balance, AdamW in the paper's form turns a weight per update by sqrt(2 decay (1 - b1) / (1 + b1)),
+shortens it. Where both balance, AdamW in the paper's form turns a weight per update by
+
+    sqrt(2 decay (1 - b1) / (1 + b1)),
+
 whatever the rate: the rate sets the length, the decay the angle. In the coupled form, alpha decay stands for the decay.
 
 Source: Kosson, Messmer & Jaggi, arXiv 2305.17212.

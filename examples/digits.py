@@ -1,9 +1,9 @@
 """Train a small normalized network on handwritten digits, a fifth of the training labels wrong, with five optimizers.
 
-Each of adamw, nadamw, sgdw, Lion with decoupled decay, and Adam + L2 (the penalty goes through the moments) gets the same
-sweep over rate and decay, and is reported on the test images at the pair that is best on the validation images. Then:
-what the tuned decay is worth when only the rate changes, and the error on the way under warm restarts. Prints tables, and
-writes the picture to examples/out/digits.png.
+Each of adamw, nadamw, sgdw, Lion with decoupled decay, and Adam + L2 (the penalty goes through the moments) gets the
+same sweep over rate and decay, and is reported on the test images at the pair that is best on the validation images.
+Then: what the tuned decay is worth when only the rate changes, and the error on the way under warm restarts. Prints
+tables, and writes the picture to examples/out/digits.png.
 """
 
 import pathlib
@@ -173,9 +173,10 @@ def draw(maps, rows, way):
     figure = plt.figure(figsize=(13, 7), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
     axes = above.subplots(1, len(maps), sharex=True)
+    smallest = min(errors.min() for errors in maps.values())
     for ax, (name, errors) in zip(axes, maps.items(), strict=True):
         rates = OPTIMIZERS[name][1]
-        image = ax.imshow(errors, cmap="viridis", vmin=min(errors.min() for errors in maps.values()), vmax=30, aspect="auto", origin="lower")
+        image = ax.imshow(errors, cmap="viridis", vmin=smallest, vmax=30, aspect="auto", origin="lower")
         row, column = np.unravel_index(errors.argmin(), errors.shape)
         ax.plot(column, row, "o", color="white", markerfacecolor="none", markersize=13, markeredgewidth=2)
         ax.set_xticks(range(0, len(DECAYS), 2), [f"{decay:g}" for decay in DECAYS[::2]], fontsize=8)
@@ -233,7 +234,8 @@ def main():
         progress.update()
     print(f"digits, a fifth of the training labels wrong; best pair of {len(DECAYS)} decays x 5 rates, {SEEDS} seeds")
     print(
-        f"{'optimizer':16}{'rate':>8}{'decay':>9}{'test accuracy %':>18}{'test loss':>16}{'ms per update':>15}{'rate x 3.2':>16}"
+        f"{'optimizer':16}{'rate':>8}{'decay':>9}{'test accuracy %':>18}{'test loss':>16}{'ms per update':>15}"
+        f"{'rate x 3.2':>16}"
     )
     for name, row in rows.items():
         accuracy, raised = 100 - row["test error"], 100 - row["raised"]

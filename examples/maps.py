@@ -3,9 +3,9 @@
     paper's form    theta <- theta - eta_t (alpha d + lambda theta)         the default of adamw
     coupled form    theta <- theta - eta_t alpha (d + lambda theta)         optax, PyTorch, Keras
 
-The network is scale-invariant: each layer is followed by a normalization, so that the loss ignores how long a weight is.
-Each map, seeds included, is one program of `adamw_jax.sweep`. Prints the maps and what they say, and writes the picture to
-examples/out/decoupling.png.
+The network is scale-invariant: each layer is followed by a normalization, so that the loss ignores how long a weight
+is. Each map, seeds included, is one program of `adamw_jax.sweep`. Prints the maps and what they say, and writes the
+picture to examples/out/decoupling.png.
 """
 
 import itertools
