@@ -31,6 +31,8 @@ def tables():
     """Write results/decoupling_*.json and the tables of the pages, and draw the pictures."""
     for name, (rows_of, part) in TABLES.items():
         measured = [facts for facts, _ in load(part).values()]
+        if not measured:
+            continue
         rows = rows_of()
         wall, cpu = (sum(facts[key] for facts in measured) for key in ("wall s", "CPU s"))
         loads = sorted(facts["load"] for facts in measured)

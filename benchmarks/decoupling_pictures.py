@@ -103,6 +103,8 @@ PICTURES = {
 
 def draw_all():
     """Draw docs/pictures/decoupling.png and results/decoupling_*.png."""
-    front_page()
+    if load("maps"):
+        front_page()
     for part, (function, size, shape) in PICTURES.items():
-        plot(f"decoupling_{part}", function, size, shape)
+        if load(part):
+            plot(f"decoupling_{part}", function, size, shape)

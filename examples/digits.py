@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import adamw_jax as aj
 
-SIZES, BATCH, UPDATES, SEEDS = {"hidden_1": (64, 48), "hidden_2": (48, 48), "head": (48, 10)}, 32, 600, 4
+SIZES, BATCH, UPDATES, SEEDS = {"hidden_1": (64, 48), "hidden_2": (48, 48), "head": (48, 10)}, 32, 500, 4
 DECAYS = np.geomspace(1e-4, 1e-1, 7)
 CYCLE, EVERY = 100, 50
 OUT = pathlib.Path(__file__).parent / "out"
@@ -196,8 +196,12 @@ def draw(maps, rows, way):
         left.barh(np.arange(len(names)) + offset, values, 0.38, xerr=spread, color=color, label=label, capsize=3)
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
-    left.legend(loc="best", fontsize=9)
-    left.set(xlabel=f"test error (%), mean and deviation of {SEEDS} seeds", title="2. What they reach")
+    left.legend(loc="upper right", fontsize=9)
+    left.set_xlim(right=1.3 * max(np.mean(row["raised"]) for row in rows.values()))
+    left.set(
+        xlabel=f"test error (%), mean and deviation of {SEEDS} seeds",
+        title="2. What they reach, and what is left when the rate alone is raised",
+    )
     for (name, errors), color in zip(way.items(), ("#0072B2", "#D55E00", "0.5"), strict=True):
         times = EVERY * np.arange(1, errors.shape[1] + 1)
         mean, deviation = errors.mean(0), errors.std(0, ddof=1)

@@ -1,4 +1,4 @@
-"""The numbers that the benchmarks derive from what they measure, on made-up measurements; the rotation; the pictures."""
+"""The numbers that the benchmarks derive, on made-up measurements; the rotation; the pictures."""
 
 import json
 
@@ -73,21 +73,24 @@ def test_the_interval_of_seeds_alike_is_a_point():
     assert interval(lambda seeds: values[seeds].mean(), 5) == pytest.approx((0.3, 0.3))
 
 
-@pytest.mark.parametrize("rate", [1e-3, 1e-1])
-def test_a_normalized_kernel_turns_as_predicted_at_every_rate(rate):
-    # Lengths forget their start within 1/decay = 100 updates. The study finds 0.91 to 0.97 of the prediction, because
-    # gradients of two updates are a little alike.
+def test_a_normalized_kernel_turns_as_predicted_at_every_rate():
     data, _ = maps.teacher(examples=2000, noise=0.2)
-    tx = aj.adamw(rate, b2=0.99, weight_decay=1e-2)
-    found = jax.jit(lambda: turning(tx, 0, 900, 200, data))()
-    assert float(found["angle"][:2].mean()) == pytest.approx(predicted(1e-2), rel=0.12)
+
+    def turn(rate):
+        tx = aj.adamw(rate, b2=0.99, weight_decay=1e-2)
+        return turning(tx, 0, 600, 200, data)["angle"][:2].mean()
+
+    # Lengths forget their start within 1/decay = 100 updates. The study finds 0.95 to 1.07 of the prediction in these
+    # layers, because gradients of two updates are a little alike.
+    angles = jax.jit(jax.vmap(turn))(jnp.array([1e-3, 1e-1]))
+    np.testing.assert_allclose(angles, predicted(1e-2), rtol=0.12)
 
 
 def test_under_l2_the_same_kernels_turn_with_the_rate():
     data, _ = maps.teacher(examples=2000, noise=0.2)
 
     def turn(rate):
-        return turning(FORMS["Adam + L2"](rate, 1e-2, lambda count: 1.0, 0.99), 0, 900, 200, data)["angle"].mean()
+        return turning(FORMS["Adam + L2"](rate, 1e-2, lambda count: 1.0, 0.99), 0, 600, 200, data)["angle"].mean()
 
     slow, fast = jax.jit(jax.vmap(turn))(jnp.array([1e-3, 1e-1]))
     assert fast > 5 * slow
