@@ -60,7 +60,7 @@ def grid(title, regime, seeds=SEEDS):
         scores = points(regime, form, [(rate, decay) for rate in rates for decay in decays], seeds)
         values = {name: each.reshape(len(rates), len(decays), len(seeds)).tolist() for name, each in scores.items()}
         found[form] = {"rates": rates, "decays": decays, "seeds": seeds, "values": values}
-    save("grid", title, begin, found)
+        save("grid", title, begin, found)
 
 
 def best(title, regime, seeds=FRESH):

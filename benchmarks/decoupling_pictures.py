@@ -1,5 +1,7 @@
 """The pictures of the study, from results/decoupling/*.json."""
 
+import shutil
+
 import numpy as np
 
 from benchmarks.decoupling_grids import load
@@ -8,12 +10,14 @@ from benchmarks.decoupling_tables import slope
 from benchmarks.pictures import HERE, plot, style
 from examples import maps
 
+PAGES = HERE.parent / "docs" / "pictures"
+
 
 def front_page():
     """Draw docs/pictures/decoupling.png: the two maps side by side."""
     ((_, found),) = load("maps").values()
     means = {form: np.asarray(losses).mean(-1) for form, losses in found["loss"].items()}
-    maps.draw(maps.titles(means), HERE.parent / "docs" / "pictures" / "decoupling.png")
+    maps.draw(maps.titles(means), PAGES / "decoupling.png")
 
 
 def rotation(ax):
@@ -27,7 +31,7 @@ def rotation(ax):
         label = "AdamW, the paper's form" if index == 0 else None
         ax.plot(measured["rate"], angles[:, index], "o-", color=colors[0], label=label)
         ax.annotate(
-            f"decay {decay:.2g}", (measured["rate"][-1], angles[-1, index]), (6, -3), textcoords="offset points"
+            f"decay {decay:.2g}", (measured["rate"][-1], angles[-1, index]), (6, -13), textcoords="offset points"
         )
     peer = found["Adam + L2"]
     angles = np.degrees(np.asarray(peer["angle"]).mean((-1, -2))[:, 0])
@@ -40,26 +44,27 @@ def rotation(ax):
     ax.set_title("The rate does not change how fast AdamW turns a normalized weight")
 
 
-def separable(ax):
-    """Draw the slopes of every regime: 0 means that rate and decay are tuned apart."""
+def separable(axes):
+    """Draw the slopes of every regime on error and loss: 0 means that rate and decay are tuned apart."""
     colors = style()[0]
     regimes = load("grid")
-    ax.axvline(0, color="black", linewidth=1)
-    for place, (_, found) in enumerate(regimes.values()):
-        forms = [("AdamW", 0.0, colors[0], "o"), ("AdamW", -1.0, colors[1], "s"), ("Adam + L2", 0.0, colors[2], "^")]
-        for shift, (form, plus, color, marker) in zip((-0.22, 0.0, 0.22), forms, strict=True):
-            middle, ends = slope(found[form], "validation loss")
-            middle, ends = middle + plus, np.asarray(ends) + plus
-            if np.isfinite(middle):
-                ax.plot(ends, [place + shift] * 2, color=color, linewidth=1.5)
-                ax.plot(middle, place + shift, marker, color=color)
-    for (_, _, color, marker), name in zip(forms, ("the paper's form", "times the rate", "Adam + L2"), strict=True):
-        ax.plot([], [], marker, color=color, label=name)
-    ax.set_yticks(range(len(regimes)), list(regimes))
-    ax.set_ylim(len(regimes) - 0.5, -0.5)
-    ax.grid(axis="x", alpha=0.3)
-    ax.set_xlabel("by which power of the rate the best decay moves (validation loss); 0: tuned apart")
-    ax.legend(fontsize=9)
+    forms = {
+        "the paper's form": ("AdamW", 0.0, colors[0], "o"),
+        "times the rate": ("AdamW", -1.0, colors[1], "s"),
+        "Adam + L2": ("Adam + L2", 0.0, colors[2], "^"),
+    }
+    for ax, kind in zip(axes.flat, ("error", "loss"), strict=True):
+        ax.axvline(0, color="black", linewidth=1)
+        for place, (_, found) in enumerate(regimes.values()):
+            for shift, (name, (form, plus, color, marker)) in zip((-0.22, 0.0, 0.22), forms.items(), strict=True):
+                middle, ends = slope(found[form], f"validation {kind}")
+                ax.plot(np.asarray(ends) + plus, [place + shift] * 2, color=color, linewidth=1.5)
+                ax.plot(middle + plus, place + shift, marker, color=color, label=name if place == 0 else None)
+        ax.set_yticks(range(len(regimes)), list(regimes) if kind == "error" else [""] * len(regimes))
+        ax.set(xlim=(-3.2, 3.2), ylim=(len(regimes) - 0.5, -0.5), title=f"on validation {kind}")
+        ax.set_xlabel("power of the rate by which the best decay moves")
+        ax.grid(axis="x", alpha=0.3)
+    axes.flat[0].legend(fontsize=9)
 
 
 def restarts(axes):
@@ -94,7 +99,7 @@ def budgets(axes):
 
 PICTURES = {
     "rotation": (rotation, (7, 4.5), (1, 1)),
-    "grid": (separable, (9, 5), (1, 1)),
+    "grid": (separable, (11, 4.5), (1, 2)),
     "restarts": (restarts, (10, 4), (1, 2)),
     "budgets": (budgets, (11, 3.8), (1, 3)),
 }
@@ -108,3 +113,5 @@ def draw_all():
     for part, (function, size, shape) in PICTURES.items():
         if load(part):
             plot(f"decoupling_{part}", function, size, shape)
+    if load("rotation"):
+        shutil.copy(HERE / "results" / "decoupling_rotation.png", PAGES / "rotation.png")

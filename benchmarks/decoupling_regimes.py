@@ -112,10 +112,10 @@ def _network(params, x, rows):
     return maps.logits(params, x)
 
 
-def _signals(norm, one_pass=False, **data):
+def _signals(norm, **data):
     init, logits = residual(norm)
     axes = LEAN_LOW if norm == "none" else LEAN
-    return Regime(functools.partial(signals, **data), init, logits, 1000, 32, shift, one_pass, at_once=1, axes=axes)
+    return Regime(functools.partial(signals, **data), init, logits, 1000, 32, shift, at_once=1, axes=axes)
 
 
 def _normalized(**data):
@@ -149,6 +149,3 @@ REGIMES = {
     "logistic regression, scales 0.01 to 100": _logistic(2.0),
 }
 """What is searched as grids; MNIST-1D is meant where no data set is named."""
-
-ONE_PASS = _signals("batch", one_pass=True, examples=SHOWN)
-"""Every example once, in a budget of up to 1000 updates."""

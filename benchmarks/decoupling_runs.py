@@ -10,35 +10,37 @@ import adamw_jax as aj
 from benchmarks.decoupling_forms import FORMS, kernels
 from benchmarks.decoupling_grids import now, save
 from benchmarks.decoupling_networks import residual
-from benchmarks.decoupling_regimes import ONE_PASS, REGIMES, SHOWN, mnist_1d, shift
+from benchmarks.decoupling_regimes import REGIMES, SHOWN, mnist_1d, shift, teacher
 from benchmarks.trainings import Regime, fit, loss_and_error, train
 from examples import maps
 
 RATE, DECAY = 1e-2, 10**-2.5
-"""Near the best of the network with BatchNorm on MNIST-1D."""
+"""Near the best of the normalized networks."""
 
 
-def budgets(lengths=(100, 316, 1000), decays=tuple(10 ** (k / 2) for k in range(-7, -1)), seeds=5):
-    """Measure AdamW over decays and numbers of updates: fresh examples, and the same ones again and again."""
+def budgets(lengths=(500, 1581, 5000), decays=tuple(10 ** (k / 2) for k in range(-8, 0)), seeds=6):
+    """Measure AdamW over decays and numbers of updates: the same examples again and again, and fresh ones."""
+    base = REGIMES["normalized MLP"]
+    fresh = functools.partial(teacher, examples=lengths[-1] * base.batch)
     for title, regime in {
-        "one pass": ONE_PASS,
-        "again and again, 20 % by lot": REGIMES["CNN, BatchNorm, 20 % by lot"],
-        "again and again": REGIMES["CNN, BatchNorm"],
+        "one pass": base._replace(problem=fresh, one_pass=True),
+        "again and again, 20 % by lot": REGIMES["normalized MLP, 20 % by lot"],
+        "again and again": base,
     }.items():
         begin, found = now(), []
         for updates in lengths:
             schedule = aj.cosine_warm_restarts(updates, endpoint=False)
 
             def run(decay, seed, updates=updates, schedule=schedule, regime=regime):
-                return train(regime, FORMS["AdamW"](RATE, decay, schedule, 0.999), seed, updates)
+                return train(regime, FORMS["AdamW"](RATE, decay, schedule, regime.b2), seed, updates)
 
             axes = {"decay": list(decays), "seed": list(range(seeds))}
-            values = aj.sweep(run, axes, chunk_size=1, progress=False).values
+            values = aj.sweep(run, axes, progress=False).values
             found.append({name: each.tolist() for name, each in values.items()})
         save("budgets", title, begin, {"lengths": list(lengths), "decays": list(decays), "values": found})
 
 
-def restarts(shortest=150, every=50, seeds=10):
+def restarts(shortest=500, every=100, seeds=10):
     """Measure the test error on the way."""
     updates = 7 * shortest
     schedules = {
@@ -46,19 +48,14 @@ def restarts(shortest=150, every=50, seeds=10):
         "one cosine": aj.cosine_warm_restarts(updates, endpoint=False),
         "constant": lambda count: 1.0,
     }
-    for title in ("CNN, BatchNorm",):
+    for title in ("normalized MLP", "normalized MLP, 20 % by lot"):
         begin, found, regime = now(), {}, REGIMES[title]
         for name, schedule in schedules.items():
 
             def run(seed, schedule=schedule, regime=regime):
-                key = jax.random.key(seed)
-                data = regime.problem(seed)
-                tx = FORMS["AdamW"](RATE, DECAY, schedule, 0.999)
-                way = fit(regime, tx, regime.init(key), data.training, jax.random.fold_in(key, 1), updates, every)
-                test = tuple(each[:2000] for each in data.test)
-                return jax.lax.map(lambda params: loss_and_error(regime, params, data.training[0], test)[1], way)
+                return train(regime, FORMS["AdamW"](RATE, DECAY, schedule, regime.b2), seed, updates, every)
 
-            found[name] = aj.sweep(run, {"seed": list(range(seeds))}, chunk_size=1, progress=False).values.tolist()
+            found[name] = aj.sweep(run, {"seed": list(range(seeds))}, progress=False).values["test error"].tolist()
         save("restarts", title, begin, {"shortest": shortest, "every": every, "test error": found})
 
 

@@ -130,18 +130,20 @@ def coupling_slope(rates, decays, losses, within=1.1):
 
 
 def draw(maps, path):
-    """Write the picture of {title: mean losses (rate, decay)}; a ring marks the best decay of every rate."""
+    """Write the picture of {title: mean losses (rate, decay)}; a ring marks the best decay of every rate.
+
+    A question mark in it says that it lies at the end of the decays, so that a better one may lie beyond.
+    """
     figure, axes = plt.subplots(1, len(maps), figsize=(11, 4.2), sharey=True, layout="constrained")
     best = min(losses.min() for losses in maps.values())
     worst = np.percentile(np.concatenate([losses.ravel() for losses in maps.values()]), 95)
     last = len(DECAYS) - 1
     for ax, (title, losses) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(losses, cmap="viridis", vmin=best, vmax=worst, aspect="auto", origin="lower")
-        at = losses.argmin(axis=1)
-        inside = np.flatnonzero((at > 0) & (at < last))
-        ax.plot(at[inside], inside, "o-", color="white", markerfacecolor="none", markersize=14, linewidth=1.5)
-        for row in np.setdiff1d(np.arange(len(RATES)), inside):
-            ax.annotate("beyond", (at[row], row), ha="center", va="center", color="white", fontsize=9, weight="bold")
+        at, rows = losses.argmin(axis=1), np.arange(len(RATES))
+        ax.plot(at, rows, "o-", color="white", markerfacecolor="none", markersize=14, linewidth=1.5)
+        for row in rows[(at == 0) | (at == last)]:
+            ax.annotate("?", (at[row], row), ha="center", va="center", color="white", weight="bold")
         ax.set_xticks(range(0, last + 1, 2), [f"{decay:g}" for decay in DECAYS[::2]])
         ax.set_xlabel("weight decay")
         ax.set_title(title, fontsize=12)
@@ -157,7 +159,7 @@ def titles(maps):
     """Return the maps by what stands above them in the picture."""
     words = {
         "the paper's form": "AdamW here, as in the paper:\nthe best decay (rings) is the same at every rate",
-        "the coupled form": "AdamW in optax, PyTorch, Keras (decay x rate):\nthe best decay moves with the rate",
+        "the coupled form": "AdamW in optax, PyTorch, Keras (decay x rate):\nit moves with the rate (?: beyond the map)",
     }
     return {words[form]: losses for form, losses in maps.items()}
 
