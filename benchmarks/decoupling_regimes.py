@@ -71,8 +71,9 @@ def badly_scaled(seed, *, spread, examples=300, features=50):
 
 @functools.cache
 def _teacher(examples, noise, gain):
-    (x, y), rest = maps.teacher(examples, noise, gain)
-    return tuple(np.asarray(each) for each in (x, y, *rest))
+    with jax.ensure_compile_time_eval():
+        (x, y), rest = maps.teacher(examples, noise, gain)
+        return tuple(np.asarray(each) for each in (x, y, *rest))
 
 
 def teacher(seed, *, examples=4000, noise=0.0, gain=2.0):

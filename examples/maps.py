@@ -159,7 +159,7 @@ def titles(maps):
     """Return the maps by what stands above them in the picture."""
     words = {
         "the paper's form": "AdamW here, as in the paper:\nthe best decay (rings) is the same at every rate",
-        "the coupled form": "AdamW in optax, PyTorch, Keras (decay x rate):\nit moves with the rate (?: beyond the map)",
+        "the coupled form": "AdamW in optax, PyTorch, Keras (decay x rate):\nit moves with the rate (?: or beyond)",
     }
     return {words[form]: losses for form, losses in maps.items()}
 

@@ -14,6 +14,7 @@ from benchmarks import decoupling_tables, pictures
 from benchmarks.decoupling import best_pair, coupling_slope, optimum
 from benchmarks.decoupling_figures import interval, paired
 from benchmarks.decoupling_forms import FORMS
+from benchmarks.decoupling_grids import load
 from benchmarks.decoupling_networks import convolve, residual
 from benchmarks.decoupling_regimes import by_lot, shift
 from benchmarks.decoupling_rotation import angle, predicted, turning
@@ -154,9 +155,11 @@ def test_one_pass_takes_every_example_once():
 
 @pytest.mark.parametrize("name", decoupling_tables.TABLES)
 def test_the_published_tables_are_those_of_the_measurements(name):
-    function, _ = decoupling_tables.TABLES[name]
-    published = json.loads((pictures.HERE / "results" / f"{name}.json").read_text())["rows"]
-    assert published == function()
+    rows_of, part = decoupling_tables.TABLES[name]
+    path = pictures.HERE / "results" / f"{name}.json"
+    assert path.exists() == bool(load(part))
+    published = json.loads(path.read_text())["rows"] if path.exists() else []
+    assert published == json.loads(json.dumps(rows_of()))
 
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
