@@ -82,6 +82,19 @@ def transfer(factors=(-1, 0, 1, 2), start=1):
     return rows
 
 
+def front_page():
+    """The maps of the front page: fully normalized MLP, mean of three seeds."""
+    rows = []
+    for _, found in load("maps").values():
+        for form, losses in found["loss"].items():
+            losses = np.asarray(losses, float).mean(-1)
+            row = {"form": form, "slope": f"{coupling_slope(found['rates'], found['decays'], losses):.2f}"}
+            best = (f"{found['decays'][column]:.2g}" for column in losses.argmin(1))
+            row |= {f"best decay at {rate:.2g}": decay for rate, decay in zip(found["rates"], best, strict=True)}
+            rows.append(row | {"best loss": f"{losses.min():.3f}"})
+    return rows
+
+
 def rotation():
     """The mean angle per update in equilibrium, as a share of the prediction, and the length of the first kernel."""
     rows = []
@@ -100,6 +113,7 @@ def rotation():
 
 
 TABLES = {
+    "decoupling_maps": (front_page, "maps"),
     "decoupling_separable": (separable, "grid"),
     "decoupling_transfer": (transfer, "grid"),
     "decoupling_best": (best, "best"),
