@@ -64,9 +64,6 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
         proximal_l1={"kernel": optax.constant_schedule(0.01)},
         multiplier_scales_decay=True,
     ),
-    "adamw held norms": lambda: aj.adamw(
-        0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
-    ),
     "sgdw plain schedule": lambda: aj.sgdw(0.01, weight_decay=0.1, schedule=optax.linear_schedule(1.0, 0.0, 10)),
 }
 
@@ -93,6 +90,10 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "soft_threshold": lambda: aj.soft_threshold(0.01, strength=aj.Strength("constant")),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
+    "adamw held norms": lambda: aj.adamw(
+        0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
+    ),
+    "scale_by_muon by path": lambda: aj.decoupled({"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01),
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
     "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
