@@ -104,7 +104,8 @@ def scale_by_muon(
         return inner.init(_as_matrices(params))
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        shown = None if params is None else _as_matrices(params)
+        # optax asks for parameters to be decayed, by nothing here.
+        shown = _as_matrices(updates if params is None else params)
         direction, state = inner.update(_as_matrices(updates), state, shown)
         return jax.tree.map(lambda d, u: jnp.reshape(d, jnp.shape(u)), direction, updates), state
 
