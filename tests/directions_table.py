@@ -120,9 +120,7 @@ ALIASES = {
         lambda: optax.chain(optax.scale_by_adam(eps=1e-6), optax.scale_by_trust_ratio()),
     ),
     "lion": Alias(lambda: optax.lion(RATE, weight_decay=DECAY), optax.scale_by_lion, DECAY),
-    "nadamw": Alias(
-        lambda: optax.nadamw(RATE, weight_decay=DECAY), lambda: optax.scale_by_adam(nesterov=True), DECAY
-    ),
+    "nadamw": Alias(lambda: optax.nadamw(RATE, weight_decay=DECAY), lambda: optax.scale_by_adam(nesterov=True), DECAY),
     "novograd": Alias(lambda: optax.novograd(RATE), optax.scale_by_novograd),
     "optimistic_gradient_descent": Alias(
         lambda: optax.optimistic_gradient_descent(RATE), optax.scale_by_optimistic_gradient

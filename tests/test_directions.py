@@ -1,4 +1,4 @@
-"""The table of directions: whatever optax calls `scale_by_*` trains through `decoupled`, or is listed as no direction."""
+"""The table of directions: what optax calls `scale_by_*` trains through `decoupled`, or is listed as no direction."""
 
 import functools
 import pathlib

@@ -16,7 +16,8 @@ MODULES = [module.name for module in pkgutil.walk_packages(adamw_jax.__path__, "
 
 
 def public(face):
-    return {name: value for name, value in vars(face).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    names = {name: value for name, value in vars(face).items() if not name.startswith("_")}
+    return {name: value for name, value in names.items() if not inspect.ismodule(value)}
 
 
 def test_the_face_exports_by_redundant_aliases_only():

@@ -7,10 +7,9 @@ import chex
 import jax
 import optax
 
-from adamw_jax._leaves import own
 from adamw_jax._rules.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._typing import Directions, Params, Updates
-from adamw_jax._width import cast_like, widened
+from adamw_jax._width import cast_like, own, widened
 
 
 def _check_direction(name: str, value: Any) -> Any:
@@ -88,7 +87,7 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
       A transformation; for a mapping `optax.partition`, whose state holds a part per pattern.
 
     Raises:
-      TypeError: something else than a transformation. ValueError: an empty mapping, an optimizer of this library; and at
+      TypeError: something else than a transformation. ValueError: an empty mapping; an optimizer of this library; at
         `init`, a leaf without a direction, a pattern that matches or decides nothing.
 
     >>> import jax.numpy as jnp
