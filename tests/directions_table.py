@@ -35,39 +35,39 @@ DIRECTIONS = {
     "optax.scale_by_amsgrad": Trained(optax.scale_by_amsgrad),
     "optax.scale_by_belief": Trained(optax.scale_by_belief),
     "optax.scale_by_distance_over_gradients": Trained(
-        optax.scale_by_distance_over_gradients, 1.0, "finds its rate itself: 1 goes with it"
+        lambda: optax.scale_by_distance_over_gradients(reps_rel=0.1), 1.0, "finds its rate itself: 1 goes with it"
     ),
     "optax.scale_by_factored_rms": Trained(optax.scale_by_factored_rms),
     "optax.scale_by_lbfgs": Trained(lambda: optax.scale_by_lbfgs(memory_size=3), 0.1, "whole batches"),
     "optax.scale_by_lion": Trained(optax.scale_by_lion),
-    "optax.scale_by_novograd": Trained(optax.scale_by_novograd),
-    "optax.scale_by_optimistic_gradient": Trained(optax.scale_by_optimistic_gradient, 0.1),
+    "optax.scale_by_novograd": Trained(optax.scale_by_novograd, 0.1),
+    "optax.scale_by_optimistic_gradient": Trained(optax.scale_by_optimistic_gradient, 0.5),
     "optax.scale_by_param_block_norm": Trained(
         optax.scale_by_param_block_norm, 0.1, "the gradient times the parameter's norm"
     ),
     "optax.scale_by_param_block_rms": Trained(
-        optax.scale_by_param_block_rms, 0.5, "the gradient times the parameter's root mean square"
+        optax.scale_by_param_block_rms, 5.0, "the gradient times the parameter's root mean square"
     ),
     "optax.scale_by_polyak": Trained(optax.scale_by_polyak, 1.0, LOSS),
-    "optax.scale_by_radam": Trained(optax.scale_by_radam),
+    "optax.scale_by_radam": Trained(optax.scale_by_radam, 0.2),
     "optax.scale_by_rms": Trained(optax.scale_by_rms),
     "optax.scale_by_rprop": Trained(
         lambda: optax.scale_by_rprop(1.0), 0.01, "its `learning_rate` is the first step's size, in units of alpha"
     ),
-    "optax.scale_by_rss": Trained(optax.scale_by_rss, 0.05),
+    "optax.scale_by_rss": Trained(optax.scale_by_rss, 0.1),
     "optax.scale_by_sign": Trained(optax.scale_by_sign),
     "optax.scale_by_sm3": Trained(lambda: {"frozen": optax.identity(), "": optax.scale_by_sm3()}, 0.05, BY_PATH),
     "optax.scale_by_stddev": Trained(optax.scale_by_stddev),
     "optax.scale_by_trust_ratio": Trained(optax.scale_by_trust_ratio, 0.05, "behind another direction, as in LAMB"),
     "optax.scale_by_yogi": Trained(optax.scale_by_yogi),
-    "optax.contrib.scale_by_acprop": Trained(optax.contrib.scale_by_acprop, 0.001),
+    "optax.contrib.scale_by_acprop": Trained(optax.contrib.scale_by_acprop, 0.01),
     "optax.contrib.scale_by_ademamix": Trained(optax.contrib.scale_by_ademamix),
-    "optax.contrib.scale_by_adopt": Trained(optax.contrib.scale_by_adopt),
-    "optax.contrib.scale_by_galore": Trained(lambda: optax.contrib.scale_by_galore(rank=4)),
+    "optax.contrib.scale_by_adopt": Trained(optax.contrib.scale_by_adopt, 0.03),
+    "optax.contrib.scale_by_galore": Trained(lambda: optax.contrib.scale_by_galore(rank=4), 0.03),
     "optax.contrib.scale_by_muon": Trained(
-        lambda: {"kernel": contrib_muon(), "": optax.scale_by_adam()}, 0.02, "`scale_by_muon` of this library is easier"
+        lambda: {"kernel": contrib_muon(), "": optax.scale_by_adam()}, 0.05, "`scale_by_muon` of this library is easier"
     ),
-    "optax.contrib.scale_by_simplified_ademamix": Trained(optax.contrib.scale_by_simplified_ademamix, 0.001),
+    "optax.contrib.scale_by_simplified_ademamix": Trained(optax.contrib.scale_by_simplified_ademamix, 0.004),
 }
 
 NO_DIRECTIONS = {
@@ -112,7 +112,9 @@ ALIASES = {
         lambda: optax.adamw(RATE, weight_decay=DECAY, nesterov=True), lambda: optax.scale_by_adam(nesterov=True), DECAY
     ),
     "adan": Alias(lambda: optax.adan(RATE, weight_decay=DECAY), optax.scale_by_adan, DECAY),
-    "ademamix": Alias(lambda: optax.contrib.ademamix(RATE, weight_decay=DECAY), optax.contrib.scale_by_ademamix, DECAY),
+    "ademamix": Alias(
+        lambda: optax.contrib.ademamix(RATE, weight_decay=DECAY, alpha=6.0), optax.contrib.scale_by_ademamix, DECAY
+    ),
     "adopt": Alias(lambda: optax.contrib.adopt(RATE), optax.contrib.scale_by_adopt),
     "amsgrad": Alias(lambda: optax.amsgrad(RATE), optax.scale_by_amsgrad),
     "lamb": Alias(
