@@ -10,7 +10,7 @@ SECONDS = ("trace s", "lower s", "compile s")
 
 def style():
     """Return the palette and the line styles of the library's own plots."""
-    from adamw_jax.plot.curves import COLORS, STYLES
+    from adamw_jax.plot._curves import COLORS, STYLES
 
     return COLORS, STYLES
 

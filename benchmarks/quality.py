@@ -104,12 +104,13 @@ def characters(width=64, context=32):
 PROBLEMS = {"digits": (digits, 600), "transformer": (characters, 250)}
 
 
-def final_losses(problem, kind, seeds, steps):
-    make_params, batch, loss, everything, rate = problem
-    tx = KINDS[kind](rate)
+def training(problem, make, steps):
+    """Return (seed, rate) -> the loss on everything after a training by `make(rate)`, compiled once."""
+    make_params, batch, loss, everything, _ = problem
 
-    def train(seed):
-        params = make_params(jax.random.key(seed))
+    @jax.jit
+    def train(seed, rate):
+        tx, params = make(rate), make_params(jax.random.key(seed))
 
         def body(carry, key):
             params, state = carry
@@ -120,8 +121,12 @@ def final_losses(problem, kind, seeds, steps):
         (params, _), _ = jax.lax.scan(body, (params, tx.init(params)), keys)
         return loss(params, everything)
 
-    train = jax.jit(train)
-    return np.array([float(train(seed)) for seed in range(seeds)])
+    return train
+
+
+def final_losses(problem, kind, seeds, steps):
+    train, rate = training(problem, KINDS[kind], steps), problem[-1]
+    return np.array([float(train(seed, rate)) for seed in range(seeds)])
 
 
 def main():

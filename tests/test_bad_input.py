@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 import adamw_jax as aj
@@ -377,6 +378,140 @@ ROWS = [
         lambda: aj.values_by_label({"a": "x"}, {"y": 1.0}),
         ValueError,
         "`values` must have the labels of the tree, ['x'], got ['y']",
+    ),
+    (
+        lambda: aj.decoupled(None, 0.1),
+        TypeError,
+        "`direction` must be an optax.GradientTransformation that points uphill, got None",
+    ),
+    (
+        lambda: aj.decoupled("lion", 0.1),
+        TypeError,
+        "`direction` must be an optax.GradientTransformation that points uphill, got 'lion'",
+    ),
+    (
+        lambda: aj.decoupled(optax.scale_by_lion, 0.1),
+        TypeError,
+        (
+            "`direction` must be an optax.GradientTransformation that points uphill, got <function>; call it: "
+            "scale_by_lion()"
+        ),
+    ),
+    (
+        lambda: aj.decoupled(optax.GradientTransformation, 0.1),
+        TypeError,
+        (
+            "`direction` must be an optax.GradientTransformation that points uphill, got <class "
+            "'optax._src.base.GradientTransformation'>; call it: GradientTransformation()"
+        ),
+    ),
+    (
+        lambda: aj.decoupled(aj.adamw(0.1), 0.1),
+        ValueError,
+        (
+            "`direction` must be an optax.GradientTransformation that points uphill, got an optimizer, which points "
+            "downhill and has a rate in it: give what it is made of, as scale_by_adam()"
+        ),
+    ),
+    (
+        lambda: aj.decoupled({"kernel": aj.scale_by_muon, "": aj.scale_by_adam()}, 0.1),
+        TypeError,
+        (
+            "`direction['kernel']` must be an optax.GradientTransformation that points uphill, got <function>; call "
+            "it: scale_by_muon()"
+        ),
+    ),
+    (lambda: aj.decoupled({}, 0.1), ValueError, "`direction` must have a pattern at least, got {}"),
+    (
+        lambda: aj.decoupled({0: aj.scale_by_adam()}, 0.1),
+        TypeError,
+        "`direction` must have patterns as keys, got 0",
+    ),
+    (
+        lambda: init(aj.decoupled({"kernel": aj.scale_by_adam()}, 0.1)),
+        ValueError,
+        (
+            "`direction` must have a pattern for every parameter, got none for 'dense/bias'; \"\" as the last pattern "
+            "takes what the others leave"
+        ),
+    ),
+    (
+        lambda: init(aj.decoupled({"kernle": aj.scale_by_adam(), "": aj.scale_by_adam()}, 0.1)),
+        ValueError,
+        (
+            "every pattern of `direction` must match a parameter path, got 'kernle', which matches none of the 2; the "
+            "nearest are 'dense/kernel', 'dense/bias'"
+        ),
+    ),
+    (
+        lambda: init(aj.decoupled({"": aj.scale_by_adam(), "kernel": aj.scale_by_muon()}, 0.1)),
+        ValueError,
+        "every pattern of `direction` must decide about a parameter, got 'kernel', before which '' comes",
+    ),
+    (
+        lambda: init(aj.decoupled(aj.scale_by_muon(), 0.1)),
+        ValueError,
+        (
+            "`scale_by_muon` is for matrices, leaves of two axes, unless `weight_dimension_numbers` says more, got "
+            "shape (2,) at 'dense/bias': give other leaves another direction by their paths, as in "
+            '{"kernel": scale_by_muon(), "": scale_by_adam()}'
+        ),
+    ),
+    (
+        lambda: aj.decoupled(aj.scale_by_adam(), 0.1, accumulate="velocity"),
+        ValueError,
+        "`accumulate` must be one of 'gradients', 'steps', got 'velocity'",
+    ),
+    (
+        lambda: aj.decoupled(aj.scale_by_adam(), 0.1, accumulate=None),
+        ValueError,
+        "`accumulate` must be one of 'gradients', 'steps', got None",
+    ),
+    *[
+        (
+            lambda dtype=dtype: aj.with_narrow_state(aj.scale_by_adam(), dtype),
+            ValueError,
+            f"`dtype` must be 'bfloat16', got {dtype!r}",
+        )
+        for dtype in ("no dtype", "float16", "float32", "packed", "int8", 16, None)
+    ],
+    (
+        lambda: aj.with_narrow_state(optax.scale_by_lion),
+        TypeError,
+        (
+            "`direction` must be an optax.GradientTransformation that points uphill, got <function>; call it: "
+            "scale_by_lion()"
+        ),
+    ),
+    (
+        lambda: aj.convert_moments(init(aj.scale_by_adam()), init(aj.scale_by_amsgrad())),
+        ValueError,
+        (
+            "`like` must have the moments of the state, ['mu', 'nu'] in a ScaleByAdamState, got ['mu', 'nu', 'nu_max'] "
+            "in a ScaleByAmsgradState"
+        ),
+    ),
+    (
+        lambda: aj.convert_moments(init(aj.scale_by_adam()), aj.scale_by_adam().init({"dense": jnp.ones(2)})),
+        ValueError,
+        "`like` must have the shapes of the state's moments, none at 'mu/dense', got (2,)",
+    ),
+    (
+        lambda: aj.convert_moments(
+            init(aj.scale_by_adam()), init(aj.scale_by_adam(moment_dtype="packed"), {"dense": {"kernel": jnp.ones(3)}})
+        ),
+        ValueError,
+        "`like` must have the shapes of the state's moments, (2,) at 'mu/dense/bias', got none",
+    ),
+    (
+        lambda: aj.convert_moments(init(optax.identity()), init(optax.identity())),
+        ValueError,
+        "`state` must contain moments to be stored, got EmptyState without any",
+    ),
+    (
+        lambda: aj.convert_moments(init(aj.scale_by_adam()), None),
+        ValueError,
+        "`like` must be a state of the same stages as `state`, PyTreeDef(*), got PyTreeDef(None)",
     ),
 ]
 

@@ -59,7 +59,7 @@ def test_csv_and_plot(tmp_path):
         assert [label.get_text() for label in ax.get_yticklabels()] == WEIGHTS
         expected = np.log10([history.history[f"{path}/ratio"] for path in WEIGHTS])
         np.testing.assert_allclose(ax.images[0].get_array(), expected)
-        plot.curves.plt.close("all")
+        plot._curves.plt.close("all")
 
 
 def test_before_the_first_observation_there_is_no_number():

@@ -17,7 +17,7 @@ PARAMS = {"embed": jnp.ones((4, 2)), "dense": {"kernel": jnp.ones((2, 3)), "bias
 @pytest.fixture(autouse=True)
 def closed():
     yield
-    plot.curves.plt.close("all")
+    plot._curves.plt.close("all")
 
 
 def restarts_of(ax):

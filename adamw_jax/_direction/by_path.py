@@ -9,14 +9,33 @@ import optax
 
 from adamw_jax._rules.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._typing import Directions, Params, Updates
-from adamw_jax._width import cast_like, widened
+from adamw_jax._width import cast_like, own, widened
 
 
 def _check_direction(name: str, value: Any) -> Any:
-    if isinstance(value, optax.GradientTransformation) or (hasattr(value, "init") and hasattr(value, "update")):
+    rule = f"`{name}` must be an optax.GradientTransformation that points uphill"
+    if hasattr(value, "plan"):
+        raise ValueError(
+            f"{rule}, got an optimizer, which points downhill and has a rate in it: give what it is made of, as "
+            "scale_by_adam()"
+        )
+    if not isinstance(value, type) and hasattr(value, "init") and hasattr(value, "update"):
         return value
-    hint = "; call it, as in scale_by_adam()" if callable(value) else ""
-    raise TypeError(f"`{name}` must be an optax.GradientTransformation that points uphill, got {value!r}{hint}")
+    hint = f"; call it: {getattr(value, '__name__', 'scale_by_adam')}()" if callable(value) else ""
+    raise TypeError(f"{rule}, got {value!r}{hint}")
+
+
+def _with_own_buffers(state: optax.OptState, params: Params) -> optax.OptState:
+    """Return a fresh state in which no leaf is a parameter or another leaf, so that it can be donated."""
+    seen = set(map(id, jax.tree.leaves(params)))
+
+    def each(leaf: Any) -> Any:
+        if id(leaf) in seen:
+            return own(leaf)
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(each, state)
 
 
 def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -24,7 +43,8 @@ def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransf
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> optax.OptState:
-        return inner.init(widened(params))
+        wide = widened(params)
+        return _with_own_buffers(inner.init(wide), (params, wide))
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
@@ -67,8 +87,8 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
       A transformation; for a mapping `optax.partition`, whose state holds a part per pattern.
 
     Raises:
-      TypeError: something else than a transformation. ValueError: an empty mapping; and at `init`, a leaf without a
-        direction, a pattern that matches or decides nothing.
+      TypeError: something else than a transformation. ValueError: an empty mapping; an optimizer of this library; at
+        `init`, a leaf without a direction, a pattern that matches or decides nothing.
 
     >>> import jax.numpy as jnp
     >>> tx = directions({"kernel": optax.scale_by_sign(), "": optax.identity()})

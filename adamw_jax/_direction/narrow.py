@@ -11,7 +11,6 @@ import optax
 from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.moments import refuse_derivative
 from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16
-from adamw_jax._direction.storage import storage_of
 from adamw_jax._leaves import structure_of
 from adamw_jax._state import parameter_of
 from adamw_jax._typing import Params, Updates
@@ -61,6 +60,13 @@ def _widened(state: Any, updates: Updates) -> Any:
     )
 
 
+def _is_bfloat16(dtype: Any) -> bool:
+    try:
+        return dtype is not None and jnp.dtype(dtype) == jnp.bfloat16
+    except TypeError:
+        return False
+
+
 def with_narrow_state(
     direction: optax.GradientTransformation, dtype: Any = "bfloat16"
 ) -> optax.GradientTransformationExtraArgs:
@@ -89,7 +95,7 @@ def with_narrow_state(
     bfloat16
     """
     inner = directions(direction)
-    if not (storage := storage_of("dtype", dtype)).is_narrow or storage.packs:
+    if not _is_bfloat16(dtype):
         raise ValueError(f"`dtype` must be 'bfloat16', got {dtype!r}")
 
     def init(params: Params) -> NarrowState:

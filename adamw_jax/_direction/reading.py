@@ -62,15 +62,26 @@ def read_moments(state: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
     return pairs[0]["mu"], pairs[0]["nu"]
 
 
+def _shapes(trees: chex.ArrayTree) -> dict[str, Any]:
+    leaves = jax.tree.leaves_with_path(trees)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf) for path, leaf in leaves}
+
+
 def _stored_like(node: Any, like: Any) -> Any:
     """Return the state of a direction with its moments stored as in `like`, rounded to nearest."""
     trees, wanted = _read(node), _read(like)
-    shapes = {name: jax.tree.map(jnp.shape, tree) for name, tree in trees.items()}
-    if shapes != {name: jax.tree.map(jnp.shape, tree) for name, tree in wanted.items()}:
+    if sorted(trees) != sorted(wanted):
         raise ValueError(
-            f"`like` must have the moments of the state, {sorted(trees)}, with the same shapes, got a "
-            f"{type(like).__name__} with {sorted(wanted)} for a {type(node).__name__}"
+            f"`like` must have the moments of the state, {sorted(trees)} in a {type(node).__name__}, got "
+            f"{sorted(wanted)} in a {type(like).__name__}"
         )
+    shapes, others = _shapes(trees), _shapes(wanted)
+    for path in sorted(shapes | others):
+        if shapes.get(path) != others.get(path):
+            raise ValueError(
+                f"`like` must have the shapes of the state's moments, {shapes.get(path, 'none')} at {path!r}, got "
+                f"{others.get(path, 'none')}"
+            )
 
     def pack(mu: chex.Array, nu: chex.Array, words: chex.Array) -> chex.Array:
         storage = _storage_in(words)

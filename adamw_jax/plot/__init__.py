@@ -1,5 +1,5 @@
 """Pictures of schedules, sweeps and training histories (matplotlib, the extra `plot`)."""
 
-from adamw_jax.plot.curves import history as history, schedule as schedule
-from adamw_jax.plot.heat import heat_map as heat_map
-from adamw_jax.plot.steps import steps as steps
+from adamw_jax.plot._curves import history as history, schedule as schedule
+from adamw_jax.plot._heat import heat_map as heat_map
+from adamw_jax.plot._steps import steps as steps
