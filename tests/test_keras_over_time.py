@@ -41,7 +41,10 @@ RULES = {
         {"lr_multipliers": {"hidden/bias": RAMP, "out/kernel": 0.5, "out/bias": late}},
     ),
     "a layer's decay": ({"weight_decays": {"hidden": (0.0, FALL)}}, {"weight_decay": {"hidden": FALL}}),
-    "a schedule alone is an l2": ({"weight_decays": {"out/kernel": KERAS_FALL}}, {"weight_decay": {"out/kernel": FALL}}),
+    "a schedule alone is an l2": (
+        {"weight_decays": {"out/kernel": KERAS_FALL}},
+        {"weight_decay": {"out/kernel": FALL}},
+    ),
     "an l1 over time": (
         {"weight_decays": {"hidden/kernel": (KERAS_RAMP, 0.25), "out/kernel": (0.125, late)}},
         {"weight_decay": {"hidden/kernel": (RAMP, 0.25), "out/kernel": (0.125, late)}},
@@ -51,7 +54,10 @@ RULES = {
         {"weight_decay": {"hidden/kernel": FALL, "out/kernel": (late, 0.0)}},
     ),
     "both": (
-        {"lr_multipliers": {"hidden": late}, "weight_decays": {"hidden": (0.0, KERAS_FALL), "out/kernel": (0.0, 0.125)}},
+        {
+            "lr_multipliers": {"hidden": late},
+            "weight_decays": {"hidden": (0.0, KERAS_FALL), "out/kernel": (0.0, 0.125)},
+        },
         {"lr_multipliers": {"hidden": late}, "weight_decay": {"hidden": FALL, "out/kernel": 0.125}},
     ),
 }
@@ -151,7 +157,15 @@ def test_schedules_go_on_where_a_saved_model_stopped(tmp_path):
     assert keras_models.same(keras_models.values(model), whole)
 
 
-@pytest.mark.parametrize("rules", [{"lr_multipliers": {"hidden": lambda count: -1.0}}, {"weight_decays": {"hidden": lambda count: (0.0, -1.0)}}])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"lr_multipliers": {"hidden": lambda count: -1.0}},
+        {"weight_decays": {"hidden": (0.0, lambda count: -1.0)}},
+        {"weight_decays": {"hidden": lambda count: (0.0, 1.0)}},
+    ],
+    ids=["a negative multiplier", "a negative decay", "a pair"],
+)
 def test_a_schedule_that_says_no_number_from_zero_on_is_an_error(rules):
-    with pytest.raises((ValueError, TypeError), match=r"\(count\)"):
+    with pytest.raises((ValueError, TypeError), match=r"\(count\)` must be"):
         by_fit(optimizer_of(**rules))
