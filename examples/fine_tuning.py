@@ -171,7 +171,7 @@ def draw(size, before, learnt, knows, path):
     right.axvline(before, color="0.6", linewidth=1, zorder=0, label="old head before")
     right.set(xlabel="accuracy of the old head on digits 0 to 5 (%)", ylabel="test accuracy on the new digits (%)")
     right.set_title("Learnt and forgotten")
-    right.legend(fontsize="small")
+    right.legend(fontsize="small", loc="lower left")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

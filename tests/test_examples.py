@@ -1,5 +1,6 @@
 """The examples in their quick modes: picture and table, a run that is stopped and resumed, bad input in one line."""
 
+import doctest
 import importlib
 import pathlib
 import re
@@ -34,6 +35,10 @@ def test_an_example_ends_in_a_picture_and_a_table_and_is_quiet_in_a_log(load, na
     pixels = matplotlib.image.imread(tmp_path / "new" / f"{name}.png")
     assert pixels[..., :3].std() > 0.05
     assert err == ""
+
+
+def test_the_table_is_what_its_docstring_shows(load):
+    assert doctest.testmod(load("terminal")) == (0, 1)
 
 
 class Killed(BaseException):
