@@ -89,8 +89,8 @@ def main(argv=None):
     size = QUICK if given.quick else Size()
     path = terminal.writable(given.out) / "equinox_sweep.png"
     grid = {
-        "rate": np.geomspace(3e-4, 1e-2, size.rates).tolist(),
-        "decay": [0.0, *np.geomspace(3e-5, 1e-2, size.decays - 1).tolist()],
+        "rate": np.geomspace(6e-4, 2e-2, size.rates).tolist(),
+        "decay": [0.0, *np.geomspace(1e-4, 3e-2, size.decays - 1).tolist()],
     }
     # One program for all runs; in chunks, one run per rate, so that the bar has something to tell.
     runs = aj.sweep(make_train(size, *load()), grid, chunk_size=size.decays, progress=sys.stderr.isatty())

@@ -166,7 +166,9 @@ class Run:
                 state = nnx.state(node)
                 nnx.replace_by_pure_dict(state, tree["nodes"][name][role])
                 nnx.update(node, state)
-        self.losses, self.ratios, self.count = tree["losses"], tree["ratios"], int(tree["count"])
+        # In the order of before, which the picture's colours follow; Orbax sorts by name.
+        self.losses = {name: np.array(tree["losses"][name]) for name in self.nodes}
+        self.ratios, self.count = np.array(tree["ratios"]), int(tree["count"])
 
 
 def begin(size):

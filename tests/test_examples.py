@@ -51,7 +51,7 @@ def killed():
 
 def stop_at(monkeypatch, module, update, how):
     """Have `how` called in the middle of an update: after the first optimizer's half of it."""
-    step, calls = module.train_step, []
+    step, save, calls = module.train_step, module.checkpoints.save, []
 
     def counted(*args):
         step(*args)
@@ -59,7 +59,12 @@ def stop_at(monkeypatch, module, update, how):
         if len(calls) == 2 * update - 1:
             how()
 
+    def saved(manager, *args):
+        save(manager, *args)
+        manager.wait_until_finished()  # else it would be chance what is on disk when the end comes
+
     monkeypatch.setattr(module, "train_step", counted)
+    monkeypatch.setattr(module.checkpoints, "save", saved)
 
 
 def result_of(text):
@@ -86,6 +91,7 @@ def whole(load, tmp_path, capsys):
 def test_a_stopped_run_ends_with_the_same_bits(load, whole, stop, monkeypatch, tmp_path, capsys):
     module, arguments = load("language_model"), ["--quick", "--out", str(tmp_path)]
     how, update, ends, saved = STOPS[stop]
+    handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patches:
         stop_at(patches, module, update, how)
         with pytest.raises(ends) as ended:
@@ -94,7 +100,7 @@ def test_a_stopped_run_ends_with_the_same_bits(load, whole, stop, monkeypatch, t
     if ends is SystemExit:
         assert ended.value.code == 130
         assert err.endswith("stopped after update 10 of 24: go on with --resume\n")
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is handler
 
     # What is unfinished is neither thrown away nor taken for another run.
     assert said(module, capsys, arguments) == (
