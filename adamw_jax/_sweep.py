@@ -105,7 +105,7 @@ def _with_bar(chunks: Sequence[Any], progress: bool) -> Iterable[Any]:
     if not progress or len(chunks) == 1 or importlib.util.find_spec("tqdm") is None:
         return chunks
     tqdm: Any = importlib.import_module("tqdm")
-    bar: Iterable[Any] = tqdm.tqdm(chunks, desc="sweep", unit="chunk")
+    bar: Iterable[Any] = tqdm.tqdm(chunks, desc="sweep", unit="chunk", disable=None)
     return bar
 
 
@@ -128,7 +128,7 @@ def sweep(
         program. None: all, or half as many, a quarter, ... until the program fits into `memory_limit`.
       memory_limit: bytes that the compiled program may need; None: 90 % of what the device says it has free (no limit
         on a device that does not say).
-      progress: show a bar over the chunks, if tqdm is installed and there are several.
+      progress: show a bar over the chunks, if tqdm is installed, there are several, and somebody sees it: a terminal.
 
     Returns:
       The results with labelled axes, see `Sweep`; NumPy arrays.
