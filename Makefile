@@ -7,6 +7,7 @@ export MPLBACKEND = Agg
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.filled
+	$(BIN)/python examples/maps.py
 	$(BIN)/python examples/digits.py
 
 demo-multiprocess: .venv/.filled
@@ -77,6 +78,12 @@ BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality k
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 
 bench: $(BENCHMARKS:%=bench-%)
+
+bench-decoupling: .venv/.bench
+
+.venv/.bench: .venv/.filled
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	touch $@
 
 bench-step_time_bfloat16: OPTIONS := --trees vit,gpt2 --groups 1 --dtype bfloat16
 

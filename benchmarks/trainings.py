@@ -1,16 +1,13 @@
-"""Small data sets on which regularization matters, and whole trainings of a small network on them, seeds traced."""
+"""Whole trainings as functions of traced numbers: what the optimizer is made from, and the seed."""
 
-import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from benchmarks.quality import random_like
-
-BATCH, WIDTH = 50, 64
+from benchmarks.decoupling_forms import WIDE
 
 
 class Problem(NamedTuple):
@@ -19,90 +16,96 @@ class Problem(NamedTuple):
     training: tuple
     validation: tuple
     test: tuple
-    classes: int
 
 
-def _split(x, y, *sizes):
-    ends = np.cumsum((0, *sizes))
-    parts = [(jnp.asarray(x[a:b], jnp.float32), jnp.asarray(y[a:b])) for a, b in itertools.pairwise(ends)]
-    return Problem(*parts, int(y.max()) + 1)
+class Regime(NamedTuple):
+    """A data set with the network that is trained on it.
+
+    Attributes:
+      problem: seed -> `Problem`; the seed decides which examples are trained on, and labels that are drawn by lot.
+      init: key -> params.
+      logits: params, x, rows -> logits; a normalization over the batch takes its statistics from the first `rows` rows,
+        all of them where that is None.
+      updates, batch: of a training.
+      augment: key, x -> x.
+      one_pass: takes the examples in their order, each once, instead of batches by lot.
+      at_once: trainings side by side in one program; None: all.
+      axes: form -> (rates, decays), the grid that is searched.
+      b2: of Adam's second moment.
+      choose: "error" or "loss", by which the best pair is chosen on the validation examples.
+    """
+
+    problem: Callable
+    init: Callable
+    logits: Callable
+    updates: int
+    batch: int
+    augment: Callable | None = None
+    one_pass: bool = False
+    at_once: int | None = None
+    axes: dict = WIDE
+    b2: float = 0.999
+    choose: str = "error"
 
 
-def digits():
-    """Handwritten digits: 300 to train on, 600 to validate, 897 to test."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))
-    return _split(x[order] / 16, y[order], 300, 600, 897)
+REFERENCE = 512
+"""Training examples whose statistics a normalization over the batch takes for predictions."""
 
 
-def teacher():
-    """The classes that a random network tells apart, with a fifth of the training labels drawn by lot."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((6600, 20))
-    hidden = np.tanh(x @ rng.standard_normal((20, 10)) / 3)
-    y = (hidden @ rng.standard_normal((10, 5))).argmax(-1)
-    noisy = rng.random(600) < 0.2
-    y[:600][noisy] = rng.integers(0, 5, noisy.sum())
-    return _split(x, y, 600, 2000, 4000)
+def loss_of(regime, params, x, y):
+    return optax.softmax_cross_entropy_with_integer_labels(regime.logits(params, x, None), y).mean()
 
 
-PROBLEMS = {"digits": digits, "teacher": teacher}
-
-
-def network(key, inputs, outputs):
-    """Return the parameters of a network with one hidden layer."""
-    sizes = {"body": (inputs, WIDTH), "head": (WIDTH, outputs)}
-    return random_like({name: {"kernel": (m, n), "bias": (n,)} for name, (m, n) in sizes.items()}, key)
-
-
-def logits(params, x):
-    hidden = jax.nn.relu(x @ params["body"]["kernel"] + params["body"]["bias"])
-    return hidden @ params["head"]["kernel"] + params["head"]["bias"]
-
-
-def loss_of(params, part):
-    x, y = part
-    return optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y).mean()
-
-
-def error_of(params, part):
-    """Return the share of wrong answers in percent."""
-    x, y = part
-    return 100 * (logits(params, x).argmax(-1) != y).mean()
-
-
-def fit(tx, params, part, key, updates, every=None):
+def fit(regime, tx, params, training, key, updates, every=None):
     """Return the parameters after `updates` steps; with `every`, a tree of them after each so many."""
-    x, y = part
+    x, y = training
 
-    def step(carry, key):
+    def step(carry, now):
         params, state = carry
-        rows = jax.random.randint(key, (BATCH,), 0, len(y))
-        grads = jax.grad(loss_of)(params, (x[rows], y[rows]))
-        updates, state = tx.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        key, count = now
+        lot, noise = jax.random.split(key)
+        if regime.one_pass:
+            rows = count * regime.batch + jnp.arange(regime.batch)
+        else:
+            rows = jax.random.randint(lot, (regime.batch,), 0, len(y))
+        inputs = x[rows] if regime.augment is None else regime.augment(noise, x[rows])
+        grads = jax.grad(loss_of, argnums=1)(regime, params, inputs, y[rows])
+        changes, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, changes), state), None
 
-    def block(carry, keys):
-        carry, _ = jax.lax.scan(step, carry, keys)
+    def block(carry, now):
+        carry, _ = jax.lax.scan(step, carry, now)
         return carry, carry[0]
 
     keys = jax.random.split(key, updates).reshape(-1, every or updates)
-    (params, _), along = jax.lax.scan(block, (params, tx.init(params)), keys)
+    counts = jnp.arange(updates).reshape(keys.shape)
+    (params, _), along = jax.lax.scan(block, (params, tx.init(params)), (keys, counts))
     return params if every is None else along
 
 
-def scores(params, problem):
-    return {
-        "validation loss": loss_of(params, problem.validation),
-        "validation error": error_of(params, problem.validation),
-        "test error": error_of(params, problem.test),
-    }
+def loss_and_error(regime, params, reference, part):
+    """Return the mean loss and the share of wrong answers in percent."""
+    x, y = part
+    rows = reference[:REFERENCE]
+    out = regime.logits(params, jnp.concatenate([rows, x]), len(rows))[len(rows) :]
+    losses = optax.softmax_cross_entropy_with_integer_labels(out, y)
+    return losses.mean(), 100 * (out.argmax(-1) != y).mean(dtype=jnp.float32)
 
 
-def train(problem, tx, seed, updates):
-    """Return the scores of one training from scratch; the seed decides the start and the batches."""
+def scores(regime, params, problem):
+    found = {}
+    for name in ("validation", "test"):
+        loss, error = loss_and_error(regime, params, problem.training[0], getattr(problem, name))
+        found |= {f"{name} loss": loss, f"{name} error": error}
+    return found
+
+
+def train(regime, tx, seed, updates=None, every=None):
+    """Return the scores of one training from scratch; with `every`, also on the way, along a leading axis."""
     key = jax.random.key(seed)
-    params = network(key, problem.training[0].shape[-1], problem.classes)
-    return scores(fit(tx, params, problem.training, jax.random.fold_in(key, 1), updates), problem)
+    problem = regime.problem(seed)
+    start = regime.init(key)
+    params = fit(regime, tx, start, problem.training, jax.random.fold_in(key, 1), updates or regime.updates, every)
+    if every is None:
+        return scores(regime, params, problem)
+    return jax.lax.map(lambda params: scores(regime, params, problem), params)

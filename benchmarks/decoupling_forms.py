@@ -1,0 +1,74 @@
+"""The forms of decay that the study compares, each as an optimizer made from traced numbers."""
+
+import jax
+import numpy as np
+import optax
+
+import adamw_jax as aj
+
+
+def kernels(decay):
+    """Return the rule that decays what has two axes or more."""
+    return lambda path, leaf: decay if leaf.ndim > 1 else 0.0
+
+
+def _penalty(direction):
+    """Return the optimizer whose decay is part of the gradient, as a penalty's is."""
+
+    def make(rate, decay, schedule, b2):
+        matrices = optax.add_decayed_weights(decay, mask=lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree))
+        return optax.chain(matrices, direction(b2), optax.scale(-1.0 * rate), aj.scale_by_warm_restarts(schedule))
+
+    return make
+
+
+def _adamw(rate, decay, schedule, b2):
+    return aj.adamw(rate, b2=b2, weight_decay=kernels(decay), schedule=schedule)
+
+
+def _sgdw(rate, decay, schedule, b2):
+    del b2
+    return aj.sgdw(rate, momentum=0.9, weight_decay=kernels(decay), schedule=schedule)
+
+
+FORMS = {
+    "AdamW": _adamw,
+    "Adam + L2": _penalty(lambda b2: aj.scale_by_adam(b2=b2)),
+    "SGDW": _sgdw,
+    "SGD + L2": _penalty(lambda b2: aj.scale_by_momentum(0.9)),
+}
+"""AdamW and SGDW in the paper's form.
+
+The coupled form at rate alpha and decay lambda is the same training as the paper's at the decay alpha lambda. So one
+grid holds both: the coupled form's slope is the paper's minus one, and its best loss is the paper's.
+"""
+
+
+def _axis(low, high, per_decade=2):
+    return np.geomspace(low, high, round(per_decade * np.log10(high / low)) + 1).tolist()
+
+
+WIDE = {
+    "AdamW": (_axis(10**-3.5, 1e-1), _axis(1e-5, 1.0)),
+    "Adam + L2": (_axis(10**-3.5, 1e-1), _axis(1e-6, 1.0)),
+    "SGDW": (_axis(1e-3, 1.0), _axis(1e-5, 1.0)),
+    "SGD + L2": (_axis(1e-3, 1.0), _axis(1e-5, 1.0)),
+}
+"""Rates and decays, half a decade apart, for the regimes that take seconds."""
+
+NORMALIZED = {
+    "AdamW": (_axis(1e-3, 1e-1), _axis(1e-4, 1e-1)),
+    "Adam + L2": (_axis(1e-3, 1e-1), _axis(1e-5, 1e-1)),
+    "SGDW": (_axis(1e-2, 1.0), _axis(1e-4, 1e-1)),
+    "SGD + L2": (_axis(1e-2, 1.0), _axis(1e-4, 1e-1)),
+}
+"""For the network whose every kernel is scale-invariant."""
+
+LEAN = {
+    "AdamW": (_axis(1e-3, 10**-1.5), _axis(1e-4, 10**-1.5)),
+    "Adam + L2": (_axis(1e-3, 10**-1.5), _axis(1e-4, 10**-0.5)),
+}
+"""For those that take minutes."""
+
+LEAN_LOW = {form: (_axis(10**-3.5, 1e-2), decays) for form, (_, decays) in LEAN.items()}
+"""For a network that no normalization protects from a large rate."""

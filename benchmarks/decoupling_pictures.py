@@ -1,0 +1,117 @@
+"""The pictures of the study, from results/decoupling/*.json."""
+
+import shutil
+
+import numpy as np
+
+from benchmarks.decoupling_grids import load
+from benchmarks.decoupling_rotation import predicted
+from benchmarks.decoupling_tables import slope
+from benchmarks.pictures import HERE, plot, style
+from examples import maps
+
+PAGES = HERE.parent / "docs" / "pictures"
+
+
+def front_page():
+    """Draw docs/pictures/decoupling.png: the two maps side by side."""
+    ((_, found),) = load("maps").values()
+    means = {form: np.asarray(losses).mean(-1) for form, losses in found["loss"].items()}
+    maps.draw(maps.titles(means), PAGES / "decoupling.png")
+
+
+def rotation(ax):
+    """Draw the angle per update over the rate, the paper's form against Adam + L2, with the prediction."""
+    ((_, found),) = load("rotation").values()
+    colors = style()[0]
+    measured = found["AdamW"]
+    angles = np.degrees(np.asarray(measured["angle"]).mean((-1, -2)))
+    for index, decay in enumerate(measured["decay"]):
+        ax.axhline(np.degrees(predicted(decay)), color="black", linewidth=1, linestyle=":")
+        label = "AdamW, the paper's form" if index == 0 else None
+        ax.plot(measured["rate"], angles[:, index], "o-", color=colors[0], label=label)
+        ax.annotate(
+            f"decay {decay:.2g}", (measured["rate"][-1], angles[-1, index]), (6, -13), textcoords="offset points"
+        )
+    peer = found["Adam + L2"]
+    angles = np.degrees(np.asarray(peer["angle"]).mean((-1, -2))[:, 0])
+    ax.plot(peer["rate"], angles, "s--", color=colors[1], label=f"Adam + L2, decay {peer['decay'][0]:.2g}")
+    ax.plot([], [], ":", color="black", label="predicted for AdamW")
+    ax.set(xscale="log", yscale="log", xlim=(None, 0.08), xlabel="learning rate")
+    ax.set_ylabel("turn of a kernel per update (degrees)")
+    ax.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    ax.legend(fontsize=9, loc="lower right")
+    ax.set_title("The rate does not change how fast AdamW turns a normalized weight")
+
+
+def separable(axes):
+    """Draw the slopes of every regime on error and loss: 0 means that rate and decay are tuned apart."""
+    colors = style()[0]
+    regimes = load("grid")
+    forms = {
+        "the paper's form": ("AdamW", 0.0, colors[0], "o"),
+        "times the rate": ("AdamW", -1.0, colors[1], "s"),
+        "Adam + L2": ("Adam + L2", 0.0, colors[2], "^"),
+    }
+    for ax, kind in zip(axes.flat, ("error", "loss"), strict=True):
+        ax.axvline(0, color="black", linewidth=1)
+        for place, (_, found) in enumerate(regimes.values()):
+            for shift, (name, (form, plus, color, marker)) in zip((-0.22, 0.0, 0.22), forms.items(), strict=True):
+                middle, ends = slope(found[form], f"validation {kind}")
+                ax.plot(np.asarray(ends) + plus, [place + shift] * 2, color=color, linewidth=1.5)
+                ax.plot(middle + plus, place + shift, marker, color=color, label=name if place == 0 else None)
+        ax.set_yticks(range(len(regimes)), list(regimes) if kind == "error" else [""] * len(regimes))
+        ax.set(xlim=(-3.2, 3.2), ylim=(len(regimes) - 0.5, -0.5), title=f"on validation {kind}")
+        ax.set_xlabel("power of the rate by which the best decay moves")
+        ax.grid(axis="x", alpha=0.3)
+    axes.flat[0].legend(fontsize=9)
+
+
+def restarts(axes):
+    """Draw the test error on the way, a panel per regime."""
+    for ax, (title, (_, found)) in zip(axes.flat, load("restarts").items(), strict=True):
+        for color, (name, errors) in zip(style()[0], found["test error"].items(), strict=False):
+            errors = np.asarray(errors, float)
+            times = found["every"] * np.arange(1, errors.shape[1] + 1)
+            mean, deviation = errors.mean(0), errors.std(0, ddof=1)
+            ax.plot(times, mean, color=color, label=name)
+            ax.fill_between(times, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
+        for end in (found["shortest"], 3 * found["shortest"]):
+            ax.axvline(end, color="0.7", linewidth=1, zorder=0)
+        ax.set(title=title, xlabel="updates (grey: restarts)", ylabel="test error (%)", yscale="log")
+        ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+        ax.legend(fontsize=9)
+
+
+def budgets(axes):
+    """Draw the validation error over the decay for every number of updates, a panel per kind of examples."""
+    for ax, (title, (_, found)) in zip(axes.flat, load("budgets").items(), strict=True):
+        for color, length, values in zip(style()[0], found["lengths"], found["values"], strict=False):
+            errors = np.asarray(values["validation error"], float).mean(-1)
+            at = errors.argmin()
+            ax.loglog(found["decays"], errors, color=color, label=f"{length} updates")
+            ax.plot(found["decays"][at], errors[at], "o", color=color)
+        ax.set(title=title, xlabel="weight decay")
+        ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    axes.flat[0].set_ylabel("validation error (%)")
+    axes.flat[0].legend(fontsize=9)
+
+
+PICTURES = {
+    "rotation": (rotation, (7, 4.5), (1, 1)),
+    "grid": (separable, (11, 4.5), (1, 2)),
+    "restarts": (restarts, (10, 4), (1, 2)),
+    "budgets": (budgets, (11, 3.8), (1, 3)),
+}
+"""Part -> the function that draws, the size in inches, rows and columns of axes."""
+
+
+def draw_all():
+    """Draw docs/pictures/decoupling.png and results/decoupling_*.png."""
+    if load("maps"):
+        front_page()
+    for part, (function, size, shape) in PICTURES.items():
+        if load(part):
+            plot(f"decoupling_{part}", function, size, shape)
+    if load("rotation"):
+        shutil.copy(HERE / "results" / "decoupling_rotation.png", PAGES / "rotation.png")
