@@ -38,7 +38,7 @@ def tables():
         loads = sorted(facts["load"] for facts in measured)
         where = "{processor}, {cores} cores, jax {versions[jax]}, optax {versions[optax]}".format(**measured[-1])
         said = f"`python -m benchmarks.decoupling --parts {part}` on {where}; load {loads[0]} to {loads[-1]}"
-        said += f"; {wall} s, {cpu} CPU s"
+        said += f"; {wall} s, {cpu or 'unknown'} CPU s"
         (HERE / "results" / f"{name}.json").write_text(json.dumps({"measured": said, "rows": rows}, indent=1) + "\n")
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         for page in PAGES:

@@ -37,3 +37,10 @@ def with_spread(values, digits=2):
     """Return mean and standard deviation as text."""
     values = np.asarray(values, float)
     return f"{np.nanmean(values):.{digits}f} ± {np.nanstd(values, ddof=1):.{digits}f}"
+
+
+def written(middle, ends, plus=0.0):
+    """Return an estimate and its interval as text, both moved by `plus`."""
+    if np.isnan(middle):
+        return "-"
+    return f"{middle + plus:.2f} [{ends[0] + plus:.2f}, {ends[1] + plus:.2f}]"

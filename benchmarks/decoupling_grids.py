@@ -25,8 +25,8 @@ def save(part, title, begin, found):
     """Write results/decoupling/<part>-<title>.json, with the machine, the command and the seconds since `begin`."""
     RAW.mkdir(exist_ok=True)
     seconds = {"wall s": round(time.time() - begin[0]), "CPU s": round(time.process_time() - begin[1])}
+    found = json.loads(json.dumps(found), parse_float=lambda number: float(f"{float(number):.5g}"))
     text = json.dumps({"title": title, "machine": machine() | seconds, "found": found})
-    text = re.sub(r"-?\d+\.\d+(e[-+]?\d+)?", lambda number: f"{float(number[0]):.5g}", text)
     (RAW / f"{part}-{slug(title)}.json".replace("--", "-")).write_text(text + "\n")
     print(f"{part}: {title}, {seconds}", flush=True)
 

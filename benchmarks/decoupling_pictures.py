@@ -78,22 +78,19 @@ def restarts(axes):
             ax.fill_between(times, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
         for end in (found["shortest"], 3 * found["shortest"]):
             ax.axvline(end, color="0.7", linewidth=1, zorder=0)
-        ax.set(title=title, xlabel="updates (grey: restarts)", ylabel="test error (%)", yscale="log")
-        ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+        ax.set(title=title, xlabel="updates (grey: restarts)", ylabel="test error (%)")
         ax.legend(fontsize=9)
 
 
 def budgets(axes):
-    """Draw the validation error over the decay for every number of updates, a panel per kind of examples."""
+    """Draw how far the validation loss is from the budget's best over the decay, a panel per kind of examples."""
     for ax, (title, (_, found)) in zip(axes.flat, load("budgets").items(), strict=True):
         for color, length, values in zip(style()[0], found["lengths"], found["values"], strict=False):
-            errors = np.asarray(values["validation error"], float).mean(-1)
-            at = errors.argmin()
-            ax.loglog(found["decays"], errors, color=color, label=f"{length} updates")
-            ax.plot(found["decays"][at], errors[at], "o", color=color)
-        ax.set(title=title, xlabel="weight decay")
-        ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
-    axes.flat[0].set_ylabel("validation error (%)")
+            losses = np.asarray(values["validation loss"], float).mean(-1)
+            ax.semilogx(found["decays"], losses - losses.min(), color=color, label=f"{length} updates")
+            ax.plot(found["decays"][losses.argmin()], 0, "o", color=color, clip_on=False, zorder=3)
+        ax.set(title=title, xlabel="weight decay", ylim=(0, 0.15))
+    axes.flat[0].set_ylabel("validation loss above the best\nof the same number of updates")
     axes.flat[0].legend(fontsize=9)
 
 
@@ -113,5 +110,5 @@ def draw_all():
     for part, (function, size, shape) in PICTURES.items():
         if load(part):
             plot(f"decoupling_{part}", function, size, shape)
-    if load("rotation"):
-        shutil.copy(HERE / "results" / "decoupling_rotation.png", PAGES / "rotation.png")
+            if part in ("rotation", "budgets"):
+                shutil.copy(HERE / "results" / f"decoupling_{part}.png", PAGES / f"{part}.png")

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from benchmarks.decoupling_figures import coupling_slope, interval, optimum, paired, with_spread
+from benchmarks.decoupling_figures import coupling_slope, interval, paired, with_spread, written
 from benchmarks.decoupling_grids import load
 from benchmarks.decoupling_rotation import predicted
+from benchmarks.decoupling_run_tables import budgets, multiplier, restarts, sizes
 
 WITHIN = 1.5
 """A rate counts for a slope if its best score is at most so many times the grid's."""
@@ -25,12 +26,6 @@ def slope(measured, name):
     return estimate(np.arange(values.shape[-1])), interval(estimate, values.shape[-1])
 
 
-def _written(middle, ends, plus=0.0):
-    if np.isnan(middle):
-        return "-"
-    return f"{middle + plus:.2f} [{ends[0] + plus:.2f}, {ends[1] + plus:.2f}]"
-
-
 def separable():
     """(b) The slope of log(best decay) over log(rate), with its 90 % bootstrap interval over the seeds."""
     rows = []
@@ -38,9 +33,9 @@ def separable():
         for kind in ("error", "loss"):
             row = {"regime": title, "slope on": f"validation {kind}"}
             slopes = {form: slope(found[form], f"validation {kind}") for form in found}
-            row |= {"paper's form": _written(*slopes["AdamW"]), "times the rate": _written(*slopes["AdamW"], plus=-1.0)}
+            row |= {"paper's form": written(*slopes["AdamW"]), "times the rate": written(*slopes["AdamW"], plus=-1.0)}
             row |= {
-                form: _written(*slopes[form]) if form in slopes else "" for form in ("Adam + L2", "SGDW", "SGD + L2")
+                form: written(*slopes[form]) if form in slopes else "" for form in ("Adam + L2", "SGDW", "SGD + L2")
             }
             rows.append(row)
     return rows
@@ -87,67 +82,16 @@ def transfer(factors=(-1, 0, 1, 2), start=1):
     return rows
 
 
-def budgets():
-    """(c) The slope of log(best decay) over log(updates), and what a transferred decay is worth at the longest."""
+def front_page():
+    """The maps of the front page: fully normalized MLP, mean of three seeds."""
     rows = []
-    for title, (_, found) in load("budgets").items():
-        decays, lengths = found["decays"], found["lengths"]
-        validation = np.array([each["validation error"] for each in found["values"]], float)
-        test = np.asarray(found["values"][-1]["test error"], float)
-
-        def estimate(seeds, validation=validation, decays=decays, lengths=lengths):
-            optima = [optimum(decays, each[:, seeds].mean(-1)) for each in validation]
-            return np.polyfit(np.log(lengths), optima, 1)[0]
-
-        every = np.arange(validation.shape[-1])
-        row = {
-            "examples": title,
-            "slope on validation error": _written(estimate(every), interval(estimate, len(every))),
-        }
-        tuned = int(validation[0].mean(-1).argmin())
-        row[f"best decay at {lengths[0]}"] = decays[tuned]
-        row[f"best decay at {lengths[-1]}"] = decays[int(validation[-1].mean(-1).argmin())]
-        for name, cells in {"as it is": 0, "x sqrt(1/10)": 1, "x 1/10": 2}.items():
-            text = with_spread(test[tuned - cells]) if tuned >= cells else "off the grid"
-            row[f"test error at {lengths[-1]}: {name}"] = text
-        rows.append(row)
-    return rows
-
-
-def restarts():
-    """(d) The test error (%) when a training is stopped on the way."""
-    rows = []
-    for title, (_, found) in load("restarts").items():
-        shortest, every = found["shortest"], found["every"]
-        ends = [shortest, 3 * shortest, 5 * shortest, 7 * shortest]
-        for name, errors in found["test error"].items():
-            errors = np.asarray(errors, float)
-            row = {"regime": title, "schedule": name}
-            row |= {f"after {end}": with_spread(errors[:, end // every - 1]) for end in ends}
-            rows.append(row | {"mean of the way": with_spread(errors.mean(-1))})
-        restart, cosine = (np.asarray(found["test error"][name], float) for name in ("warm restarts", "one cosine"))
-        row = {"regime": title, "schedule": "restarts - cosine"}
-        pairs = {f"after {end}": (restart[:, end // every - 1], cosine[:, end // every - 1]) for end in ends}
-        pairs["mean of the way"] = restart.mean(-1), cosine.mean(-1)
-        for name, pair in pairs.items():
-            row[name] = "{:+.2f} ± {:.2f}, p = {:.3f}".format(*paired(*pair))
-        rows.append(row)
-    return rows
-
-
-def multiplier():
-    """(e) Fine-tuning, every multiplier at its own best rate, and at ten times the full rate's best."""
-    rows = []
-    for _, found in load("multiplier").values():
-        rates = found["rates"]
-        at = {name: int(np.mean(each["validation error"], axis=1).argmin()) for name, each in found["values"].items()}
-        raised = min(at["full rate"] + 2, len(rates) - 1)
-        full = found["values"]["full rate"]["test error"]
-        for name, each in found["values"].items():
-            own = each["test error"][at[name]]
-            row = {"body": name, "best rate": rates[at[name]], "test error": with_spread(own)}
-            row["against the full rate"] = "{:+.2f} ± {:.2f}, p = {:.3f}".format(*paired(own, full[at["full rate"]]))
-            rows.append(row | {f"at rate {rates[raised]:.2g}": with_spread(each["test error"][raised])})
+    for _, found in load("maps").values():
+        for form, losses in found["loss"].items():
+            losses = np.asarray(losses, float).mean(-1)
+            row = {"form": form, "slope": f"{coupling_slope(found['rates'], found['decays'], losses):.2f}"}
+            best = (f"{found['decays'][column]:.2g}" for column in losses.argmin(1))
+            row |= {f"best decay at {rate:.2g}": decay for rate, decay in zip(found["rates"], best, strict=True)}
+            rows.append(row | {"best loss": f"{losses.min():.3f}"})
     return rows
 
 
@@ -168,23 +112,8 @@ def rotation():
     return rows
 
 
-def sizes():
-    """The best decay over batch (same number of examples) and width, for the paper's form and times the rate."""
-    rows = []
-    for title, (_, found) in load("sizes").items():
-        for factor, measured in found.items():
-            losses = np.asarray(measured["validation loss"], float)
-            for index, rate in enumerate(measured["rate"]):
-                decay = np.exp(optimum(measured["decay"], losses[index].mean(-1)))
-                row = {"what": f"{title} x {factor}", "updates": measured["updates"], "rate": f"{rate:.2g}"}
-                row |= {"best decay, paper's form": f"{decay:.2g}", "times the rate": f"{decay / rate:.2g}"}
-                row |= {"decay x updates": f"{decay * measured['updates']:.2g}"}
-                row["validation loss"] = with_spread(losses[index, losses[index].mean(-1).argmin()], 3)
-                rows.append(row)
-    return rows
-
-
 TABLES = {
+    "decoupling_maps": (front_page, "maps"),
     "decoupling_separable": (separable, "grid"),
     "decoupling_transfer": (transfer, "grid"),
     "decoupling_best": (best, "best"),
