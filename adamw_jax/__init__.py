@@ -8,10 +8,12 @@ from adamw_jax._decay import (
     AnchoredDecayState as AnchoredDecayState,
     Cautious as Cautious,
     Corrected as Corrected,
+    HoldNormState as HoldNormState,
     Huber as Huber,
     Strength as Strength,
     add_decoupled_decay as add_decoupled_decay,
     convert_decay as convert_decay,
+    hold_norm as hold_norm,
     soft_threshold as soft_threshold,
 )
 from adamw_jax._decoupled import decoupled as decoupled

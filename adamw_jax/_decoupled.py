@@ -5,17 +5,18 @@ import optax
 from adamw_jax import _checks as checks
 from adamw_jax._decay.decay import add_decoupled_decay
 from adamw_jax._decay.forms import Decoupled, form_of
+from adamw_jax._decay.hold_norm import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._decay.strength import Corrected, Strength
 from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.round_params import round_to_params
-from adamw_jax._leaves import in_wide_arithmetic
 from adamw_jax._plan import Optimizer, Plan, peak_rate
 from adamw_jax._rates.learning_rate import negate, scale_by_rates, with_learning_rate
 from adamw_jax._rates.schedule import with_schedule
 from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
 from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
+from adamw_jax._width import in_wide_arithmetic
 
 
 def decoupled(
@@ -31,6 +32,7 @@ def decoupled(
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
     freeze: Mask | None = None,
+    hold_norm: Mask | None = None,
     round_params: bool = False,
     accumulate: str = "gradients",
 ) -> Optimizer:
@@ -61,8 +63,9 @@ def decoupled(
       multiplier_scales_decay: multiply the decay by r, too: r' = r instead of 1.
       schedule: eta_t: from `cosine_warm_restarts`, or any function count -> factor, or a number; None is 1.
       freeze: the leaves that are not trained and have no moments, see `without_moments`, of any dtype; None trains all.
+      hold_norm: the leaves whose norm stays what it is at the start, in place of a decay, see the stage `hold_norm`.
       round_params: round bfloat16 parameters stochastically, see `round_to_params`.
-      accumulate: what the direction sees: "gradients", or "steps", alpha r eta_t g, as SGDW's velocity does.
+      accumulate: what the direction sees: "gradients", or "steps", alpha eta_t g, as SGDW's velocity does.
 
     Returns:
       A transformation whose updates are to be added to the parameters (`optax.apply_updates`), in the gradients'
@@ -101,12 +104,14 @@ def decoupled(
         schedule=schedule,
         freeze=freeze,
     )
-    rates = [scale_by_rates("alpha", *(() if schedule is None else ("eta",))), scale_by_multipliers(lr_multipliers)]
-    step = [without_moments(freeze, directions(direction))]
+    rates = scale_by_rates("alpha", *(() if schedule is None else ("eta",)))
+    step = without_moments(freeze, directions(direction))
     stages = optax.chain(
-        *(rates + step if accumulate == "steps" else step + rates),
+        *((rates, step) if accumulate == "steps" else (step, rates)),
+        scale_by_multipliers(lr_multipliers),
         add_decoupled_decay(weight_decay, form=decay, strength=strength),
         soft_threshold(proximal_l1, strength=strength),
+        held(hold_norm, weight_decay=weight_decay, lr_multipliers=lr_multipliers),
         freeze_where(freeze, lr_multipliers),
         negate(),
         round_to_params(round_params),

@@ -1,4 +1,4 @@
-"""What all stages share: the one loop over the leaves, the dtype of their arithmetic, and what owners pass to them."""
+"""What all stages share: the one loop over the leaves, and what owners pass to the stages inside them."""
 
 import functools
 import itertools
@@ -9,10 +9,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from adamw_jax._checks import is_traced
 from adamw_jax._typing import Params, Updates
+from adamw_jax._width import arithmetic_dtype, cast, is_floating
 
 Kernel = Callable[..., tuple[chex.Array, ...]]
 """kernel(scalars, *leaves, *values) -> new leaves, all in one dtype."""
@@ -43,38 +43,9 @@ def extra_arg(name: str, extra_args: dict[str, Any]) -> Any:
     return extra_args[name]
 
 
-def wide(x: Any) -> Any:
-    """Return a number as a floating scalar of the default width, so that traced and plain ones act alike.
-
-    A plain number stays one, NumPy's: `map_leaves` makes it a constant of the loops. What is JAX's stays JAX's.
-    """
-    dtype = jnp.result_type(float)
-    return jnp.asarray(x, dtype) if isinstance(x, jax.Array) else np.asarray(x, dtype)[()]
-
-
-def own(x: Any) -> chex.Array:
-    """Return `x` as an array whose buffer nobody else has, so that it can be donated with the state it is in."""
-    return jnp.array(x, copy=True)
-
-
 def structure_of(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     """Return the structure of a tree, `jax.tree.structure`, whose type has no methods in the stubs."""
     return jax.tree.structure(tree, is_leaf=is_leaf)
-
-
-def is_floating(leaf: Any) -> bool:
-    """Return True if a leaf has a real floating dtype: no integers, flags, random keys or float0."""
-    return bool(jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.floating))
-
-
-def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
-    """Return the dtype to calculate in: the widest of the floating leaves', but no narrower than float32."""
-    sizes = [jnp.result_type(leaf).itemsize for leaf in leaves if is_floating(leaf)]
-    return np.dtype(np.float64 if max(sizes, default=0) == 8 else np.float32)
-
-
-def _cast(leaf: Any, dtype: Any) -> Any:
-    return jax.lax.convert_element_type(leaf, dtype) if is_floating(leaf) else leaf
 
 
 def aligned(updates: Updates, params: Params | None) -> chex.ArrayTree:
@@ -96,11 +67,6 @@ def aligned(updates: Updates, params: Params | None) -> chex.ArrayTree:
         "`params` must have the structure of the updates, the same leaves in the same order, got "
         f"{len(given)} leaves against {len(wanted)}{where}{kinds}"
     )
-
-
-def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTree:
-    """Return zeros of the parameters' shapes and shardings, in `dtype` or else the dtype to calculate in."""
-    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype or arithmetic_dtype(p)), params)
 
 
 def _is_passed(number: Any) -> bool:
@@ -136,7 +102,7 @@ def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) ->
     known_scalars, known_value = known
     dtype = arithmetic_dtype(*leaves)
     value = _join(known_value, unknown, dtype)
-    new = kernel(_join(known_scalars, scalars, dtype), *(_cast(leaf, dtype) for leaf in leaves), *value)
+    new = kernel(_join(known_scalars, scalars, dtype), *(cast(leaf, dtype) for leaf in leaves), *value)
     return [jax.lax.convert_element_type(out, jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
 
 
@@ -208,44 +174,3 @@ def map_leaves(
         results.update(zip(indices, (row for group in new for row in group), strict=True))
     columns = zip(*(results[index] for index in range(len(rows))), strict=True)
     return tuple(jax.tree.unflatten(structure, column) for column in columns)
-
-
-def widened(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """Return a tree whose floating leaves are as wide as the arithmetic."""
-    return jax.tree.map(lambda leaf: _cast(leaf, arithmetic_dtype(leaf)), tree)
-
-
-def cast_like(tree: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
-    """Return a tree with the dtypes of another."""
-    return jax.tree.map(lambda leaf, to: _cast(leaf, jnp.result_type(to)), tree, like)
-
-
-def in_wide_arithmetic(
-    inner: optax.GradientTransformation, *, keep: bool = False
-) -> optax.GradientTransformationExtraArgs:
-    """Run `inner` on updates widened to float32, so that nothing between its stages is rounded to a narrower dtype.
-
-    Args:
-      inner: the stages.
-      keep: leave the updates wide, for stages whose updates no narrower dtype can hold.
-
-    Returns:
-      A transformation whose updates are as wide as the wider of gradient and parameter: what a narrow gradient's dtype
-      could not hold, as a small decay, reaches a wide parameter.
-    """
-    inner = optax.with_extra_args_support(inner)
-
-    def update(
-        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.OptState]:
-        new_updates, state = inner.update(widened(updates), state, params, **extra_args)
-        if keep:
-            return new_updates, state
-
-        def narrow(new: Any, u: Any, p: Any) -> Any:
-            of_u, of_p = jnp.result_type(u), jnp.result_type(p)
-            return _cast(new, of_p if is_floating(p) and of_p.itemsize > of_u.itemsize else of_u)
-
-        return jax.tree.map(narrow, new_updates, updates, updates if params is None else params), state
-
-    return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -33,6 +33,7 @@ def adamw(
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
     freeze: Mask | None = None,
+    hold_norm: Mask | None = None,
     round_params: bool = False,
 ) -> Optimizer:
     """Return AdamW: Adam with decoupled weight decay, warm restarts and per-leaf rates.
@@ -44,7 +45,7 @@ def adamw(
       b1, b2, eps, eps_root, epsilon_hat, moment_dtype: see `scale_by_adam`.
       amsgrad: divide by the largest second moment so far, see `scale_by_amsgrad`.
       learning_rate, weight_decay, coupling, normalize_decay, decay, proximal_l1, lr_multipliers,
-        multiplier_scales_decay, schedule, freeze, round_params: see `decoupled`.
+        multiplier_scales_decay, schedule, freeze, hold_norm, round_params: see `decoupled`.
 
     Returns, Raises: as `decoupled`.
 
@@ -70,6 +71,7 @@ def adamw(
         multiplier_scales_decay=multiplier_scales_decay,
         schedule=schedule,
         freeze=freeze,
+        hold_norm=hold_norm,
         round_params=round_params,
     )
 
@@ -92,6 +94,7 @@ def nadamw(
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
     freeze: Mask | None = None,
+    hold_norm: Mask | None = None,
     round_params: bool = False,
 ) -> Optimizer:
     """Return NadamW: `adamw` with NAdam's direction.
@@ -99,7 +102,7 @@ def nadamw(
     Args:
       b1, b2, eps, eps_root, momentum_decay, moment_dtype: see `scale_by_nadam`.
       learning_rate, weight_decay, coupling, normalize_decay, decay, proximal_l1, lr_multipliers,
-        multiplier_scales_decay, schedule, freeze, round_params: see `decoupled`.
+        multiplier_scales_decay, schedule, freeze, hold_norm, round_params: see `decoupled`.
 
     Returns, Raises: as `decoupled`.
 
@@ -123,6 +126,7 @@ def nadamw(
         multiplier_scales_decay=multiplier_scales_decay,
         schedule=schedule,
         freeze=freeze,
+        hold_norm=hold_norm,
         round_params=round_params,
     )
 
@@ -142,17 +146,21 @@ def sgdw(
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
     freeze: Mask | None = None,
+    hold_norm: Mask | None = None,
     round_params: bool = False,
 ) -> Optimizer:
     """Return SGDW: SGD with momentum and decoupled weight decay. The velocity accumulates steps, not gradients:
 
-        v <- momentum v + alpha r eta_t g                                               line 8 of Algorithm 1
-        theta <- theta - v - eta_t n (l1 sign(theta) + l2 theta)                        line 9
+        v <- momentum v + alpha eta_t g                                                 line 8 of Algorithm 1
+        theta <- theta - r v - eta_t n (l1 sign(theta) + l2 theta)                      line 9
+
+    with the multiplier r outside of the velocity, where a constant makes no difference, and a leaf that thaws has
+    the velocity of one that was trained all along.
 
     Args:
       momentum, nesterov, moment_dtype: see `scale_by_momentum`.
       learning_rate, weight_decay, coupling, normalize_decay, decay, proximal_l1, lr_multipliers,
-        multiplier_scales_decay, schedule, freeze, round_params: see `decoupled`.
+        multiplier_scales_decay, schedule, freeze, hold_norm, round_params: see `decoupled`.
 
     Returns, Raises: as `decoupled`.
 
@@ -177,6 +185,7 @@ def sgdw(
         multiplier_scales_decay=multiplier_scales_decay,
         schedule=schedule,
         freeze=freeze,
+        hold_norm=hold_norm,
         round_params=round_params,
         accumulate="steps",
     )

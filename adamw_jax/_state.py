@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from adamw_jax._leaves import own, structure_of
+from adamw_jax._leaves import structure_of
+from adamw_jax._width import own
 
 State = TypeVar("State")
 Node = TypeVar("Node")

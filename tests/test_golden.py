@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.golden_recipes import FORMULAS, load_index, load_problem, load_trace, recipe_of
+from tests.golden_recipes import FORMULAS, load_index, load_problem, load_trace, recipe_of, value_for
 from tests.golden_schedules import schedule_pieces
 from tests.running import run, schedule_function, values_of
 
@@ -72,8 +72,8 @@ def check_position(entry, trace, recipe, before, after):
         np.testing.assert_allclose(rates, trace["lr"], rtol=0, atol=atol * trace["lr"].max())
 
 
-def check_final_weights(entry, trace, state):
-    """Moments, velocities and momentum products that the package saves; it calls nu v, and stores -velocity."""
+def check_final_weights(entry, trace, state, multipliers):
+    """Moments, velocities and momentum products that the package saves; it calls nu v, and stores -r velocity."""
     owners = {"m": ("mu", 1.0), "v": ("nu", 1.0), "vhat": ("nu_max", 1.0), "momentum": ("trace", -1.0)}
     for number, name in enumerate(entry.get("weight_names", ())):
         expected = trace[f"final_weights/{number:02d}"]
@@ -84,7 +84,8 @@ def check_final_weights(entry, trace, state):
             actual = optax.tree.get(state, "mu_product")
         else:
             field, sign = owners[kind]
-            actual = sign * optax.tree.get(state, field)[path]
+            r = value_for(multipliers, path, 1.0) if field == "trace" else 1.0
+            actual = sign * r * optax.tree.get(state, field)[path]
         # 1 - b2 of a float32 b2 = 0.999 is 1.3e-5 off, in both or in one of them; zero gradients leave exact zeros.
         np.testing.assert_allclose(actual, expected, rtol=5e-5, atol=0, err_msg=name)
 
@@ -103,7 +104,7 @@ def test_trace(entry, width):
         trajectory, before, after, state = run(recipe, params, gradients)
         assert error_of(entry, trace, trajectory) <= tolerance
         check_position(entry, trace, recipe, before, after)
-        check_final_weights(entry, trace, state)
+        check_final_weights(entry, trace, state, recipe.lr_multipliers)
 
 
 def deviations_of(entry):

@@ -8,5 +8,6 @@ from adamw_jax._decay.forms import (
     Cautious as Cautious,
     Huber as Huber,
 )
+from adamw_jax._decay.hold_norm import HoldNormState as HoldNormState, hold_norm as hold_norm
 from adamw_jax._decay.proximal import soft_threshold as soft_threshold
 from adamw_jax._decay.strength import Corrected as Corrected, Strength as Strength

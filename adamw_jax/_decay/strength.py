@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax import _checks as checks
-from adamw_jax._leaves import extra_arg, wide
+from adamw_jax._leaves import extra_arg
+from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.paths import leaf_paths
 from adamw_jax._rules.roles import is_matrix
-from adamw_jax._rules.values import resolve_mask, values_now
+from adamw_jax._rules.values import values_now
 from adamw_jax._typing import Mask, Rules, Scalar
+from adamw_jax._width import wide
 
 COUPLINGS = ("learning_rate", "schedule", "constant")
 """What multiplies the decay, where one thing does for all leaves."""

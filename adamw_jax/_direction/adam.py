@@ -10,8 +10,8 @@ from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 from adamw_jax import _checks as checks
 from adamw_jax._direction.moments import PackedMomentsState, map_moments
 from adamw_jax._direction.storage import storage_of
-from adamw_jax._leaves import wide
 from adamw_jax._typing import Params, Scalar, Updates
+from adamw_jax._width import wide
 
 
 def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None:

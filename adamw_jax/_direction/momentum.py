@@ -9,8 +9,8 @@ import optax
 from adamw_jax import _checks as checks
 from adamw_jax._direction.moments import map_moments
 from adamw_jax._direction.storage import storage_of
-from adamw_jax._leaves import wide
 from adamw_jax._typing import Params, Scalar, Updates
+from adamw_jax._width import wide
 
 
 class NarrowTraceState(NamedTuple):

@@ -12,9 +12,10 @@ from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.moments import refuse_derivative
 from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16
 from adamw_jax._direction.storage import storage_of
-from adamw_jax._leaves import arithmetic_dtype, is_floating, structure_of
+from adamw_jax._leaves import structure_of
 from adamw_jax._state import parameter_of
 from adamw_jax._typing import Params, Updates
+from adamw_jax._width import arithmetic_dtype, is_floating
 
 
 class NarrowState(NamedTuple):

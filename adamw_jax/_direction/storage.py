@@ -11,8 +11,8 @@ import numpy as np
 
 from adamw_jax._direction.eight_bits import pack8, unpack8
 from adamw_jax._direction.rounding import HIGH, LOW, noisy_bits, round_bits, round_to_bfloat16, widen
-from adamw_jax._leaves import zeros_like_params
 from adamw_jax._typing import MomentDtype, Params
+from adamw_jax._width import zeros_like_params
 
 
 def pack(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:

@@ -16,7 +16,7 @@ from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.peaks import Factors, counts_of, factors_of, peaks_of
 from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
 from adamw_jax._plan import Optimizer
-from adamw_jax._rules.values import resolve_mask
+from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._typing import Mask
 
 

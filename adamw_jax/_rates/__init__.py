@@ -5,13 +5,8 @@ from adamw_jax._rates.learning_rate import (
     scale_by_alpha as scale_by_alpha,
     with_learning_rate as with_learning_rate,
 )
-from adamw_jax._rates.position import (
-    Current as Current,
-    current as current,
-    reschedule as reschedule,
-    restart as restart,
-    set_position as set_position,
-)
+from adamw_jax._rates.position import reschedule as reschedule, restart as restart, set_position as set_position
+from adamw_jax._rates.reading import Current as Current, current as current
 from adamw_jax._rates.schedule import (
     WarmRestartsState as WarmRestartsState,
     scale_by_eta as scale_by_eta,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
-from adamw_jax._leaves import extra_arg, map_leaves, own, wide
+from adamw_jax._leaves import extra_arg, map_leaves
 from adamw_jax._typing import Params, ScalarOrSchedule, Updates
+from adamw_jax._width import own, wide
 
 
 class LearningRateState(NamedTuple):

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
-from adamw_jax._leaves import own, wide
 from adamw_jax._rates.cycles import Cycles, Position, WarmRestarts
 from adamw_jax._rates.learning_rate import scale_by_rates
 from adamw_jax._typing import Params, ScalarOrSchedule, Updates
+from adamw_jax._width import own, wide
 
 
 class WarmRestartsState(NamedTuple):

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._checks import equals, is_traced
-from adamw_jax._leaves import aligned, is_floating, map_leaves, structure_of
+from adamw_jax._leaves import aligned, map_leaves, structure_of
+from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
-from adamw_jax._rules.values import resolve_mask, values_now
+from adamw_jax._rules.values import values_now
 from adamw_jax._typing import Mask, Params, Rules, Updates
+from adamw_jax._width import is_floating
 
 
 def frozen_flags(freeze: Mask | None, tree: chex.ArrayTree) -> list[bool]:

@@ -63,7 +63,7 @@ def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
     Raises:
       TypeError: a value or patterns of another kind. ValueError: at `init`, a pattern that is found in no path.
 
-    >>> from adamw_jax._rules.values import check_decay, resolve_rules
+    >>> from adamw_jax._rules.values import (check_decay, resolve_rules)
     >>> params = {"embed": jnp.ones((4, 2)), "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
     >>> resolve_rules("weight_decay", matrices(0.1, but="embed"), params, check_decay, (0.0, 0.0))
     [(0.0, 0.0), (0.0, 0.1), (0.0, 0.0)]

@@ -8,10 +8,10 @@ import chex
 import jax
 import numpy as np
 
-from adamw_jax._checks import check_flag, check_non_negative, is_number, is_schedule
+from adamw_jax._checks import check_non_negative, is_number, is_schedule
 from adamw_jax._leaves import extra_arg, structure_of
 from adamw_jax._rules.paths import leaf_paths, match_patterns
-from adamw_jax._typing import Labels, Mask, Rules, Value
+from adamw_jax._typing import Rules, Value
 
 Check = Callable[[str, Any], Value]
 
@@ -174,48 +174,3 @@ def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -
 def check_start(name: str, values: Sequence[Value]) -> None:
     """Check what the schedules among some values say of the first update."""
     values_now(name, values, {"count": np.zeros([], np.int32)})
-
-
-def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
-    """Return one flag per leaf of `params`, in the order of `jax.tree.leaves`.
-
-    Args:
-      name: how the caller's argument is called, for the errors.
-      mask: a pattern, or a sequence of patterns, for the leaves in whose path one of them is found; or rules as in
-        `resolve_rules` whose values are True or False, False where no pattern matches. No patterns find no leaf.
-      params: the parameters, or any tree of their structure.
-
-    Raises:
-      ValueError, TypeError: as `resolve_rules`; a value other than True and False; an empty pattern, which would be
-        found everywhere.
-
-    >>> resolve_mask("freeze", "embed", {"embed": 0.0, "head": 0.0})
-    [True, False]
-    """
-    patterns = (mask,) if isinstance(mask, str) else mask
-    if isinstance(patterns, (list, tuple)) and all(isinstance(each, str) for each in patterns):
-        if "" in patterns:
-            raise ValueError(f"`{name}` must not have an empty pattern, which is found in every path, got {mask!r}")
-        return [index is not None for index in match_patterns(name, tuple(patterns), leaf_paths(params))]
-    if isinstance(mask, Mapping) and not mask:
-        return [False] * len(leaf_paths(params))
-    return [bool(flag) for flag in resolve_rules(name, mask, params, check_flag, False)]
-
-
-def values_by_label(labels: Labels, values: Mapping[str, Value]) -> chex.ArrayTree:
-    """Return the tree of values for a tree of labels, to be used as rules.
-
-    Args:
-      labels: a string at each leaf, in the parameters' structure.
-      values: the value of each label.
-
-    Raises:
-      ValueError: a label without a value, or a value whose label is nowhere in the tree.
-
-    >>> values_by_label({"body": "slow", "head": "fast"}, {"slow": 0.1, "fast": 1.0})
-    {'body': 0.1, 'head': 1.0}
-    """
-    used = set(jax.tree.leaves(labels))
-    if used != set(values):
-        raise ValueError(f"`values` must have the labels of the tree, {sorted(used)}, got {sorted(values)}")
-    return jax.tree.map(lambda label: values[label], labels)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax import _checks as checks
-from adamw_jax._leaves import arithmetic_dtype
 from adamw_jax._rules.paths import leaf_paths
+from adamw_jax._width import arithmetic_dtype
 
 POINTS = 4
 """Points at which every leaf is tried: four times a small product by chance is a case in a hundred thousand."""

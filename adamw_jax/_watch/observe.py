@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
-from adamw_jax._leaves import arithmetic_dtype
 from adamw_jax._typing import Params, Scalar, Updates
+from adamw_jax._width import arithmetic_dtype
 
 
 class Seen(NamedTuple):

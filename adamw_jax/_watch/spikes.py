@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
-from adamw_jax._leaves import arithmetic_dtype, wide
 from adamw_jax._typing import Params, Scalar, Updates
+from adamw_jax._width import arithmetic_dtype, wide
 
 LEAST_DEVIATION = 1e-3
 """The least standard deviation of the logarithm: gradients that hardly vary would else be spikes for a last digit."""

@@ -11,8 +11,8 @@ import optax
 
 from adamw_jax import _checks as checks
 from adamw_jax._decay.strength import normalization
-from adamw_jax._leaves import wide
 from adamw_jax._rates.cycles import Cycles
+from adamw_jax._width import wide
 from adamw_jax.keras.attributes import Hyperparameters, ReadableOptimizer
 from adamw_jax.keras.hyperparameters import add_hyperparameter, position
 from adamw_jax.keras.options import Options
