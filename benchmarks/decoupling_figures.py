@@ -14,10 +14,13 @@ def best_pair(errors):
 
 
 def interval(estimate, seeds, level=0.9, draws=400):
-    """Return the bootstrap interval of `estimate(indices of seeds)`, nan left out."""
+    """Return the bootstrap interval of `estimate(indices of seeds)`; nan where half of the draws have none."""
     rng = np.random.default_rng(0)
-    drawn = [estimate(rng.integers(0, seeds, seeds)) for _ in range(draws)]
-    return tuple(np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
+    drawn = np.array([estimate(rng.integers(0, seeds, seeds)) for _ in range(draws)])
+    found = drawn[np.isfinite(drawn)]
+    if len(found) < draws / 2:
+        return np.nan, np.nan
+    return tuple(np.quantile(found, [(1 - level) / 2, (1 + level) / 2]))
 
 
 def paired(a, b):

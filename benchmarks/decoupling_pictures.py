@@ -57,6 +57,8 @@ def separable(axes):
         ax.axvline(0, color="black", linewidth=1)
         for place, (_, found) in enumerate(regimes.values()):
             for shift, (name, (form, plus, color, marker)) in zip((-0.22, 0.0, 0.22), forms.items(), strict=True):
+                if form not in found:
+                    continue
                 middle, ends = slope(found[form], f"validation {kind}")
                 ax.plot(np.asarray(ends) + plus, [place + shift] * 2, color=color, linewidth=1.5)
                 ax.plot(middle + plus, place + shift, marker, color=color, label=name if place == 0 else None)

@@ -70,6 +70,8 @@ def transfer(factors=(-1, 0, 1, 2), start=1):
     for title, (_, found) in load("grid").items():
         forms = {"paper's form": ("AdamW", 0), "times the rate": ("AdamW", 1), "Adam + L2": ("Adam + L2", 0)}
         for name, (form, shear) in forms.items():
+            if form not in found:
+                continue
             measured = found[form]
             tuned = int(scores_of(measured, "validation error")[start].mean(-1).argmin())
             row = {"regime": title, "form": name, "tuned at rate": f"{measured['rates'][start]:.2g}"}

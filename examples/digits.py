@@ -11,9 +11,9 @@ import time
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from digits_picture import draw
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
@@ -112,14 +112,10 @@ def adam_with_l2(rate, *, weight_decay, schedule):
     return optax.chain(decay, aj.scale_by_adam(), optax.scale(-1.0 * rate), aj.scale_by_warm_restarts(schedule))
 
 
-def sgdw(rate, **options):
-    return aj.sgdw(rate, nesterov=True, **options)
-
-
 OPTIMIZERS = {
     "adamw": (aj.adamw, np.geomspace(1e-3, 1e-1, 5)),
     "nadamw": (aj.nadamw, np.geomspace(1e-3, 1e-1, 5)),
-    "sgdw": (sgdw, np.geomspace(1e-2, 1.0, 5)),
+    "sgdw": (aj.sgdw, np.geomspace(1e-2, 1.0, 5)),
     "Lion, decoupled": (lion, np.geomspace(1e-4, 1e-2, 5)),
     "Adam + L2": (adam_with_l2, np.geomspace(1e-3, 1e-1, 5)),
 }
@@ -168,58 +164,6 @@ def on_the_way(rate, decay):
     return found
 
 
-def draw(maps, rows, way):
-    """Write the picture: the sweeps, the tuned errors, and the way under restarts."""
-    figure = plt.figure(figsize=(13, 7), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
-    axes = above.subplots(1, len(maps), sharex=True)
-    smallest = min(errors.min() for errors in maps.values())
-    for ax, (name, errors) in zip(axes, maps.items(), strict=True):
-        rates = OPTIMIZERS[name][1]
-        image = ax.imshow(errors, cmap="viridis", vmin=smallest, vmax=30, aspect="auto", origin="lower")
-        row, column = np.unravel_index(errors.argmin(), errors.shape)
-        ax.plot(column, row, "o", color="white", markerfacecolor="none", markersize=13, markeredgewidth=2)
-        ax.set_xticks(range(0, len(DECAYS), 2), [f"{decay:g}" for decay in DECAYS[::2]], fontsize=8)
-        ax.set_yticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize=8)
-        ax.set(title=name, xlabel="weight decay")
-    axes[0].set_ylabel("learning rate")
-    above.colorbar(image, ax=axes, label="validation error (%)", extend="max")
-    above.suptitle("1. The same sweep for each; the ring is its best pair", fontsize=12)
-    left, right = below.subplots(1, 2)
-    names = list(rows)
-    for offset, key, color, label in (
-        (-0.2, "test error", "#0072B2", "at the best pair"),
-        (0.2, "raised", "#D55E00", "the same decay, the rate x 3.2"),
-    ):
-        values = [np.mean(row[key]) for row in rows.values()]
-        spread = [np.std(row[key], ddof=1) for row in rows.values()]
-        left.barh(np.arange(len(names)) + offset, values, 0.38, xerr=spread, color=color, label=label, capsize=3)
-    left.set_yticks(range(len(names)), names)
-    left.invert_yaxis()
-    left.legend(loc="upper right", fontsize=9)
-    left.set_xlim(right=1.3 * max(np.mean(row["raised"]) for row in rows.values()))
-    left.set(
-        xlabel=f"test error (%), mean and deviation of {SEEDS} seeds",
-        title="2. What they reach, and what is left when the rate alone is raised",
-    )
-    for (name, errors), color in zip(way.items(), ("#0072B2", "#D55E00", "0.5"), strict=True):
-        times = EVERY * np.arange(1, errors.shape[1] + 1)
-        mean, deviation = errors.mean(0), errors.std(0, ddof=1)
-        right.plot(times, mean, color=color, label=name, linewidth=2)
-        right.fill_between(times, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
-    for end in (CYCLE, 3 * CYCLE):
-        right.axvline(end, color="0.7", linewidth=1, zorder=0)
-    right.legend(fontsize=9)
-    right.set(
-        xlabel="updates (grey: restarts)",
-        ylabel="test error (%)",
-        title="3. adamw: if you stop here, this is what you have",
-    )
-    OUT.mkdir(exist_ok=True)
-    figure.savefig(OUT / "digits.png", dpi=120)
-    plt.close(figure)
-
-
 def main():
     maps, rows = {}, {}
     with tqdm(total=len(OPTIMIZERS) + 1, unit="sweep", disable=None) as progress:
@@ -252,7 +196,8 @@ def main():
     print(f"{'':16}" + "".join(f"{n:8}" for n in times))
     for name, errors in way.items():
         print(f"{name:16}" + "".join(f"{errors[:, n // EVERY - 1].mean():8.2f}" for n in times))
-    draw(maps, rows, way)
+    rates = {name: rates for name, (_, rates) in OPTIMIZERS.items()}
+    draw(OUT / "digits.png", maps, rates, DECAYS, rows, way, EVERY, [CYCLE, 3 * CYCLE])
     print(f"\npicture: {OUT / 'digits.png'}")
 
 

@@ -72,6 +72,7 @@ def test_the_paired_test_counts_signs():
 def test_the_interval_of_seeds_alike_is_a_point():
     values = np.full(5, 0.3)
     assert interval(lambda seeds: values[seeds].mean(), 5) == pytest.approx((0.3, 0.3))
+    assert np.isnan(interval(lambda seeds: np.nan, 5)).all()
 
 
 def test_a_normalized_kernel_turns_as_predicted_at_every_rate():

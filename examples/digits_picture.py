@@ -1,0 +1,65 @@
+"""The picture of `digits.py`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def draw(path, maps, rates, decays, rows, way, every, restarts):
+    """Write the picture: the sweeps, the tuned errors, and the way under restarts.
+
+    Args:
+      path: of the picture.
+      maps: {optimizer: validation errors (rate, decay)}, in percent.
+      rates, decays: the axes: {optimizer: rates}, and decays for all.
+      rows: {optimizer: {"test error", "raised": one value per seed}}.
+      way: {schedule: test errors (seed, time)}.
+      every: updates between two times.
+      restarts: the updates at which a cycle ends.
+    """
+    figure = plt.figure(figsize=(13, 7), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
+    axes = above.subplots(1, len(maps), sharex=True)
+    smallest = min(errors.min() for errors in maps.values())
+    for ax, (name, errors) in zip(axes, maps.items(), strict=True):
+        image = ax.imshow(errors, cmap="viridis", vmin=smallest, vmax=30, aspect="auto", origin="lower")
+        row, column = np.unravel_index(errors.argmin(), errors.shape)
+        ax.plot(column, row, "o", color="white", markerfacecolor="none", markersize=13, markeredgewidth=2)
+        ax.set_xticks(range(0, len(decays), 2), [f"{decay:g}" for decay in decays[::2]], fontsize=8)
+        ax.set_yticks(range(len(rates[name])), [f"{rate:.2g}" for rate in rates[name]], fontsize=8)
+        ax.set(title=name, xlabel="weight decay")
+    axes[0].set_ylabel("learning rate")
+    above.colorbar(image, ax=axes, label="validation error (%)", extend="max")
+    above.suptitle("1. The same sweep for each; the ring is its best pair", fontsize=12)
+    left, right = below.subplots(1, 2)
+    names = list(rows)
+    for offset, key, color, label in (
+        (-0.2, "test error", "#0072B2", "at the best pair"),
+        (0.2, "raised", "#D55E00", "the same decay, the rate x 3.2"),
+    ):
+        values = [np.mean(row[key]) for row in rows.values()]
+        spread = [np.std(row[key], ddof=1) for row in rows.values()]
+        left.barh(np.arange(len(names)) + offset, values, 0.38, xerr=spread, color=color, label=label, capsize=3)
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    left.legend(loc="upper right", fontsize=9)
+    left.set_xlim(right=1.9 * max(np.mean(row["raised"]) for row in rows.values()))
+    left.set(
+        xlabel="test error (%), mean and deviation over seeds",
+        title="2. What they reach, and what is left when the rate alone is raised",
+    )
+    for (name, errors), color in zip(way.items(), ("#0072B2", "#D55E00", "0.5"), strict=True):
+        times = every * np.arange(1, errors.shape[1] + 1)
+        mean, deviation = errors.mean(0), errors.std(0, ddof=1)
+        right.plot(times, mean, color=color, label=name, linewidth=2)
+        right.fill_between(times, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
+    for end in restarts:
+        right.axvline(end, color="0.7", linewidth=1, zorder=0)
+    right.legend(fontsize=9)
+    right.set(
+        xlabel="updates (grey: restarts)",
+        ylabel="test error (%)",
+        title="3. adamw: if you stop here, this is what you have",
+    )
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
