@@ -52,6 +52,7 @@ def check_number(
     high: float = math.inf,
     open_low: bool = False,
     open_high: bool = False,
+    exact: bool = False,
 ) -> Scalar:
     """Return `value` if it is a finite real scalar in the interval from `low` to `high`.
 
@@ -60,6 +61,7 @@ def check_number(
       value: what was received; a tracer is only checked to be a scalar.
       low, high: the interval's ends, held against the number in the default float width, in which it is used.
       open_low, open_high: whether the interval leaves its end out.
+      exact: whether the number is used as it is, and not in the default float width.
 
     Raises:
       TypeError: `value` is no real scalar.
@@ -76,7 +78,7 @@ def check_number(
     if not is_traced(value):
         number = float(value)
         with np.errstate(over="ignore", under="ignore"):
-            used = float(np.asarray(number, jnp.result_type(float)))
+            used = number if exact else float(np.asarray(number, jnp.result_type(float)))
 
         def holds(x: float) -> bool:
             above, below = x > low or (x == low and not open_low), x < high or (x == high and not open_high)

@@ -86,3 +86,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
     def _replace(self, **functions: Any) -> "Optimizer":
         """Return an optimizer with another `init` or `update`, and the same plan."""
         return Optimizer.made_from(self.plan, super()._replace(**functions))
+
+
+def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTransformation) -> Any:
+    """Return a wrapper with the plan of what it is around, if that has one: so `explain` sees through it."""
+    return Optimizer.made_from(inner.plan, outer) if isinstance(inner, Optimizer) else outer

@@ -66,8 +66,8 @@ def in_wide_arithmetic(
       keep: leave the updates wide, for stages whose updates no narrower dtype can hold.
 
     Returns:
-      A transformation whose updates are as wide as the wider of gradient and parameter: what a narrow gradient's dtype
-      could not hold, as a small decay, reaches a wide parameter.
+      A transformation whose updates are as wide as the wider of gradient and parameter, so that a small decay, which a
+      narrow gradient's dtype could not hold, reaches a wide parameter.
     """
     inner = optax.with_extra_args_support(inner)
 

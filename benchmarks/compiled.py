@@ -33,12 +33,11 @@ STORAGES = ("float32", "bfloat16", "packed", "packed8")
 
 
 class Case(NamedTuple):
-    """An optimizer, the dtype of parameters and gradients, its peer, and whether updates are added with rounding."""
+    """An optimizer, the dtype of parameters and gradients, and its peer."""
 
     make: Callable[[], Any]
     dtype: Any = jnp.float32
     against: str = "optax adamw"
-    rounds: bool = False
 
 
 def _adamw(storage: str = "float32", **options: Any) -> Callable[[], Any]:
@@ -58,15 +57,16 @@ CASES = {
     "adamw packed, all extras": Case(_adamw("packed", **EXTRAS)),
     "adamw amsgrad": Case(_adamw(amsgrad=True, **SAME)),
     "adamw cautious": Case(_adamw(decay="cautious", **SAME)),
-    "adamw Huber": Case(_adamw(decay=aj.DecayForm(aj.add_huber_decay, delta=1.0), **SAME)),
+    "adamw Huber": Case(_adamw(decay=aj.Huber(1.0), **SAME)),
     "adamw proximal": Case(_adamw(proximal_l1=1e-4, **SAME)),
     "adamw corrected": Case(_adamw(weight_decay=DECAY, coupling="corrected")),
+    "decoupled lion": Case(lambda: aj.decoupled(optax.scale_by_lion(), RATE, **SAME), against="optax lion"),
     "nadamw": Case(lambda: aj.nadamw(RATE, **SAME), against="optax nadamw"),
     "sgdw": Case(lambda: aj.sgdw(RATE, **SAME), against="optax sgdw"),
     "sgdw packed": Case(lambda: aj.sgdw(RATE, moment_dtype="packed", **SAME), against="optax sgdw"),
     "optax adamw, bfloat16 parameters": Case(lambda: optax.adamw(RATE, weight_decay=DECAY), jnp.bfloat16),
     **{
-        f"adamw {storage}, bfloat16 parameters": Case(_adamw(storage), jnp.bfloat16, rounds=True)
+        f"adamw {storage}, bfloat16 parameters": Case(_adamw(storage, round_params=True, **SAME), jnp.bfloat16)
         for storage in STORAGES
     },
 }
@@ -99,8 +99,6 @@ def lower(case: Case, tree: Any, place: Any) -> tuple[jax.stages.Lowered, float]
 
     def step(params: Any, state: Any, grads: Any) -> Any:
         updates, state = tx.update(grads, state, params)
-        if case.rounds:
-            return aj.apply_updates(params, updates, state.count), state
         return optax.apply_updates(params, updates), state
 
     held = [sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (params, state)]

@@ -97,13 +97,7 @@ def train(tx, seed, updates=UPDATES, every=UPDATES):
 
 def lion(rate, *, weight_decay, schedule):
     """Return Lion's direction with the decay that all here have."""
-    return optax.chain(
-        optax.scale_by_lion(),
-        optax.scale(rate),
-        aj.add_decoupled_decay(weight_decay),
-        aj.scale_by_warm_restarts(schedule),
-        optax.scale(-1.0),
-    )
+    return aj.decoupled(optax.scale_by_lion(), rate, weight_decay=weight_decay, schedule=schedule)
 
 
 def adam_with_l2(rate, *, weight_decay, schedule):

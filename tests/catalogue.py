@@ -64,13 +64,6 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
         proximal_l1={"kernel": optax.constant_schedule(0.01)},
         multiplier_scales_decay=True,
     ),
-    "decoupled muon by path": lambda: aj.decoupled(
-        {"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01, **EXTRAS
-    ),
-    "adamw held norms": lambda: aj.adamw(
-        0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
-    ),
-    "adamw frozen": lambda: aj.adamw(0.01, freeze="head", **EXTRAS),
     "sgdw plain schedule": lambda: aj.sgdw(0.01, weight_decay=0.1, schedule=optax.linear_schedule(1.0, 0.0, 10)),
 }
 
@@ -97,9 +90,14 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "soft_threshold": lambda: aj.soft_threshold(0.01, strength=aj.Strength("constant")),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
+    "adamw held norms": lambda: aj.adamw(
+        0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
+    ),
+    "scale_by_muon by path": lambda: aj.decoupled({"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01),
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
     "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
+    "adamw frozen": lambda: aj.adamw(0.01, freeze="head", **EXTRAS),
     "round_to_params": lambda: aj.with_learning_rate(0.1, aj.round_to_params(False)),
     "with_narrow_state": lambda: aj.with_narrow_state(optax.scale_by_lion()),
 }

@@ -152,7 +152,7 @@ def test_an_optax_adamw_run_goes_on_as_ours(manager):
     run = train(theirs, start(theirs), range(4))
     save(manager, run)
     restored = checkpoints.restore(manager, 0, checkpoints.shapes(start(theirs)))
-    state = checkpoints.from_optax_adam(restored["state"], ours.init(restored["params"]))
+    state = aj.from_optax_adam(restored["state"], ours.init(restored["params"]))
     went_on = train(ours, {"params": restored["params"], "state": state}, range(4, 8))
     # The same formula, associated otherwise: float32's rounding of values near 1, over four updates.
     chex.assert_trees_all_close(went_on["params"], train(theirs, run, range(4, 8))["params"], rtol=1e-6, atol=1e-6)
@@ -165,7 +165,7 @@ def test_a_float32_run_goes_on_packed_and_back(manager):
     run = train(wide, start(wide), range(4))
     save(manager, run, 0)
     restored = checkpoints.restore(manager, 0, checkpoints.shapes(start(wide)))
-    state = checkpoints.convert_moments(restored["state"], packed.init(params()))
+    state = aj.convert_moments(restored["state"], packed.init(params()))
     assert jax.tree.structure(state) == jax.tree.structure(packed.init(params()))
     for before, after in zip(aj.read_moments(run["state"]), aj.read_moments(state), strict=True):
         nearest = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), before)
@@ -176,7 +176,7 @@ def test_a_float32_run_goes_on_packed_and_back(manager):
     went_on = train(packed, {"params": restored["params"], "state": state}, range(4, 7))
     save(manager, went_on, 1)
     restored = checkpoints.restore(manager, 1, checkpoints.shapes(start(packed)))
-    back = checkpoints.convert_moments(restored["state"], wide.init(params()))
+    back = aj.convert_moments(restored["state"], wide.init(params()))
     assert jax.tree.structure(back) == jax.tree.structure(wide.init(params()))
     chex.assert_trees_all_equal(aj.read_moments(back), aj.read_moments(went_on["state"]))
     assert int(optax.tree.get(back, "t_cur")) == int(optax.tree.get(went_on["state"], "t_cur"))

@@ -197,14 +197,15 @@ def gpt2():
 )
 def test_totals_of_real_models(make, size, path):
     params = make()
-    table = aj.explain(aj.adamw(1e-3, weight_decay=lambda path, leaf: 0.1 if leaf.ndim > 1 else 0.0), params)
+    table = aj.explain(aj.adamw(1e-3, weight_decay=aj.matrices(0.1)), params)
     assert path in [row["path"] for row in table.rows]
     assert table.totals["size"] == size == total(params)
     # Two float32 moments; the count of the rate, the rate, the count of the moments.
     assert table.totals["state_bytes"] == 8 * size + 12
     assert table.totals["scalar_bytes"] == 12
     assert table.totals["parameters"] == len(jax.tree.leaves(params))
-    assert table.totals["decayed"] == sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+    vectors = ("bias", "scale", "gamma", "beta")
+    assert table.totals["decayed"] == sum(row["size"] for row in table.rows if not row["path"].endswith(vectors))
     assert not any(row["flags"] for row in table.rows)
 
 
@@ -360,3 +361,11 @@ def test_explain_does_not_warn_of_good_rules():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert functools.partial(aj.explain, aj.adamw, small_model(), **OPTIONS)().warnings == []
+
+
+@pytest.mark.parametrize("wrap", [aj.observe, aj.skip_spikes, lambda tx: aj.observe(aj.skip_spikes(tx))])
+def test_explain_sees_through_what_watches(wrap):
+    tx = aj.adamw(**OPTIONS)
+    plain, seen = aj.explain(tx, small_model()), aj.explain(wrap(tx), small_model())
+    assert [row["decay"] for row in seen.rows] == [row["decay"] for row in plain.rows]
+    assert seen.totals["state_bytes"] > plain.totals["state_bytes"]

@@ -107,13 +107,13 @@ def test_every_nan_is_one_nan_once_rounded():
 def test_all_words_of_eight_bits_are_read_as_the_twin_reads_them():
     words = np.arange(2**16, dtype=np.uint32)
     for code, smallest, top, moment in (
-        ((words >> 8) & 127, np.float32(2.0**-28), 127, aj.unpack(words.astype(np.uint16))[0]),
-        (words & 255, np.float32(2.0**-56), 255, aj.unpack(words.astype(np.uint16))[1]),
+        ((words >> 8) & 127, np.float32(2.0**-28), 127, unpack8(words.astype(np.uint16))[0]),
+        (words & 255, np.float32(2.0**-56), 255, unpack8(words.astype(np.uint16))[1]),
     ):
         expected = ((code << 21) + smallest.view(np.uint32)).astype(np.uint32).view(np.float32) - smallest
         expected = np.where(code == top, np.nan, expected)
         np.testing.assert_array_equal(np.abs(moment), expected)
-    negative = np.signbit(aj.unpack(words.astype(np.uint16))[0])[((words >> 8) & 127) != 127]
+    negative = np.signbit(unpack8(words.astype(np.uint16))[0])[((words >> 8) & 127) != 127]
     np.testing.assert_array_equal(negative, (words >> 15 == 1)[((words >> 8) & 127) != 127])
 
 

@@ -114,10 +114,12 @@ def hold_norm(
     def update(
         updates: Updates, state: HoldNormState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, HoldNormState]:
-        if params is None:
-            raise ValueError("`params` must be given to update(updates, state, params) to hold their norm, got None")
         tree = aligned(updates, params)
         flags = resolve_mask("hold_norm", mask, tree)
+        if not any(flags):
+            return updates, state
+        if params is None:
+            raise ValueError("`params` must be given to update(updates, state, params) to hold their norm, got None")
         factors = values_now("lr_multipliers", multipliers_of(lr_multipliers, tree), extra_args)
         eta = extra_args.get("eta")
         rate = wide(extra_arg("alpha", extra_args)) * (1.0 if eta is None else wide(eta))

@@ -33,9 +33,9 @@ class Scale:
     not_a_number: int
 
     def encode(self, x: chex.Array, noise21: chex.Array) -> chex.Array:
-        """Return the uint32 codes of float32 numbers, up with the probability of what is lost; noise21 < 2^21."""
+        """Return the uint32 codes of float32 magnitudes, up with the probability of what is lost; noise21 < 2^21."""
         smallest = np.float32(self.smallest)
-        code = (bits_of(jnp.abs(x) + smallest) - smallest.view(np.uint32) + noise21) >> _SHIFT
+        code = (bits_of(x + smallest) - smallest.view(np.uint32) + noise21) >> _SHIFT
         code = jnp.minimum(code, np.uint32(self.not_a_number - 1))
         return jnp.where(jnp.isfinite(x), code, np.uint32(self.not_a_number))
 
@@ -61,12 +61,12 @@ def pack8(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
     """Return uint16 words: the sign of mu, its code in 7 bits, the code of nu in 8.
 
     Args:
-      mu, nu: float32 arrays.
+      mu, nu: float32 arrays, nu >= 0.
       bits: uint32 noise of the same shape: the lowest 21 bits round mu, the highest nu.
     """
     # One conversion, at the end: the arithmetic of 16 bits costs a TPU's compiler more.
     sign = (bits_of(mu) >> np.uint32(16)) & _SIGN
-    upper = sign | (MU.encode(mu, bits & _BELOW) << np.uint32(8))
+    upper = sign | (MU.encode(jnp.abs(mu), bits & _BELOW) << np.uint32(8))
     return (upper | NU.encode(nu, bits >> np.uint32(11))).astype(jnp.uint16)
 
 

@@ -58,7 +58,7 @@ def scale_by_muon(
       mu_dtype: of the momentum; None is the parameter's.
 
     Returns:
-      A transformation whose updates are the direction d, of the gradients' shapes and sign: no rate and no decay is in
+      A transformation whose updates are the direction d, of the gradients' shapes and sign. No rate and no decay is in
       it, those are `decoupled`'s.
 
     Raises:
@@ -104,7 +104,10 @@ def scale_by_muon(
         return inner.init(_as_matrices(params))
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        shown = None if params is None else _as_matrices(params)
+        if not jax.tree.leaves(updates):
+            return updates, state
+        # optax asks for parameters to be decayed, by nothing here.
+        shown = _as_matrices(updates if params is None else params)
         direction, state = inner.update(_as_matrices(updates), state, shown)
         return jax.tree.map(lambda d, u: jnp.reshape(d, jnp.shape(u)), direction, updates), state
 

@@ -57,7 +57,7 @@ def cosine_warm_restarts(
     [1.  0.5 0.  1.  0.9]
     """
     checks.check_count("period", period)
-    checks.check_number("t_mult", t_mult, low=0, open_low=True)
+    checks.check_number("t_mult", t_mult, low=0, open_low=True, exact=True)
     checks.check_non_negative("eta_min", eta_min)
     checks.check_non_negative("eta_max", eta_max)
     if not (checks.is_traced(eta_min) or checks.is_traced(eta_max)) and float(eta_min) > float(eta_max):

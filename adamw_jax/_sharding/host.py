@@ -11,6 +11,7 @@ from jax.extend.core import Literal
 from jax.interpreters import partial_eval
 
 from adamw_jax import _checks as checks
+from adamw_jax._plan import with_plan_of
 from adamw_jax._state import parameter_of
 from adamw_jax._typing import Params, Updates
 
@@ -190,4 +191,4 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         moved: tuple[Updates, optax.OptState] = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
         return moved
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return with_plan_of(inner, optax.GradientTransformationExtraArgs(init, update))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
+from adamw_jax._plan import with_plan_of
 from adamw_jax._typing import Params, Scalar, Updates
 from adamw_jax._width import arithmetic_dtype
 
@@ -150,4 +151,4 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
         observed = jnp.where(due, count, state.observed)
         return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
+from adamw_jax._plan import with_plan_of
 from adamw_jax._typing import Params, Scalar, Updates
 from adamw_jax._width import arithmetic_dtype, wide
 
@@ -151,4 +152,4 @@ def skip_spikes(
             variance=jnp.where(enters, variance, state.variance),
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
