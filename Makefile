@@ -1,4 +1,5 @@
-# `make demo` runs the main job, `make test` every check. Each fills .venv first where it is missing or out of date.
+# `make demo` runs the main job, `make test` every check. Each fills .venv first where it is missing or out of date: the demo
+# with the library and what it draws with, everything else with the tools as well.
 PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
@@ -6,9 +7,10 @@ export MPLBACKEND = Agg
 .PHONY: demo demo-multiprocess survival test coverage lint docs dist clean
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
-demo: .venv/.filled
+demo: .venv/.demo
 	$(BIN)/python examples/maps.py
 	$(BIN)/python examples/digits.py
+	@echo "Next: look at the pictures in examples/out/, then train something of your own: docs/start.md (JAX), docs/how-to/keras.md (Keras)"
 
 demo-multiprocess: .venv/.filled
 	$(BIN)/python examples/sharded.py
@@ -65,10 +67,15 @@ compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
 
 .PRECIOUS: .compiled/%/.filled
 
+.venv/.demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	touch $@
+
 .venv/.filled: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $@
+	touch .venv/.demo $@
 
 clean:
 	rm -rf .venv .compiled .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info

@@ -15,10 +15,16 @@ import adamw_jax.plot
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+
+def snippets_of(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 SNIPPETS = [
     pytest.param(page, snippet, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
-    for number, snippet in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+    for number, snippet in enumerate(snippets_of(page))
 ]
 
 
@@ -71,6 +77,19 @@ def test_readme_promises_both_commands():
     readme = PAGES[0].read_text()
     assert "`make demo`" in readme
     assert "`make test`" in readme
+
+
+def test_the_readme_is_one_page_of_short_snippets():
+    assert len(PAGES[0].read_text().splitlines()) <= 150
+    assert all(len(snippet.splitlines()) <= 15 for snippet in snippets_of(PAGES[0]))
+
+
+def test_the_readme_shows_what_explain_prints(capsys):
+    readme = PAGES[0].read_text()
+    shown = re.search(r"\[start:explain\] -->\n(.*?)\n<!--", readme, re.DOTALL).group(1)
+    (snippet,) = (snippet for snippet in snippets_of(PAGES[0]) if "aj.explain" in snippet)
+    exec(compile(snippet, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.splitlines() == inspect.cleandoc(shown).splitlines()
 
 
 def functions_of(module):
