@@ -22,8 +22,9 @@ def matched_rules(name: str, rules: Rules | None, params: chex.ArrayTree) -> lis
     patterns = patterns_of(rules, params)
     if patterns is not None:
         return [None if i is None else patterns[i] for i in match_patterns(name, patterns, paths)]
-    kind = None if rules is None else "all" if is_value(rules) else "function" if callable(rules) else "tree"
-    return [kind] * len(paths)
+    if rules is None or is_value(rules):
+        return [None if rules is None else "all"] * len(paths)
+    return [getattr(rules, "label", "function" if callable(rules) else "tree")] * len(paths)
 
 
 def _patterns(plan: Plan, params: chex.ArrayTree) -> dict[str, tuple[str, ...]]:

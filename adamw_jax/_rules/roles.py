@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -38,6 +38,7 @@ def is_matrix(path: str, leaf: Any) -> bool:
 class _Matrices:
     value: Value
     but: tuple[str, ...]
+    label: ClassVar[str] = "matrices"
 
     def check_paths(self, name: str, paths: Sequence[str]) -> None:
         match_patterns(f"{name}: matrices(but=)", self.but, tuple(paths))
