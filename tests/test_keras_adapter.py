@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from adamw_jax.keras import SGDW, AdamW, NadamW, OptaxOptimizer
-from adamw_jax.keras.paths import unique_paths
+from adamw_jax.keras._paths import unique_paths
 from tests.keras_models import data, dense, same, states, values
 
 

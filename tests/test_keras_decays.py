@@ -7,7 +7,7 @@ from keras import layers
 from keras.regularizers import L1, L1L2, L2
 
 from adamw_jax.keras import AdamW, fill_dict_in_order, get_weight_decays, restore_penalties
-from adamw_jax.keras.paths import match_decays, match_multipliers, unique_paths
+from adamw_jax.keras._paths import match_decays, match_multipliers, unique_paths
 from tests.keras_models import data, dense, recurrent
 
 REG = {"kernel_regularizer": L2(0.25)}

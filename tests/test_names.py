@@ -33,6 +33,8 @@ def test_the_face_exports_by_redundant_aliases_only():
 def test_every_module_is_private_but_the_two_sub_packages():
     top = [name.removeprefix("adamw_jax.") for name in MODULES if name.count(".") == 1]
     assert sorted(name for name in top if not name.startswith("_")) == ["keras", "plot"]
+    within = [name for name in MODULES if name.startswith(("adamw_jax.keras.", "adamw_jax.plot."))]
+    assert [name for name in within if not name.rpartition(".")[2].startswith("_")] == []
 
 
 def test_no_function_shares_its_name_with_a_module():

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from adamw_jax.keras.guarded import GuardedOptimizer
+from adamw_jax.keras._guarded import GuardedOptimizer
 
 
 class LoadableOptimizer(GuardedOptimizer):

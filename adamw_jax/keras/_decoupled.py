@@ -13,11 +13,11 @@ from adamw_jax import _checks as checks
 from adamw_jax._decay.strength import normalization
 from adamw_jax._rates.cycles import Cycles
 from adamw_jax._width import wide
-from adamw_jax.keras.attributes import Hyperparameters, ReadableOptimizer
-from adamw_jax.keras.hyperparameters import add_hyperparameter, position
-from adamw_jax.keras.options import Options
-from adamw_jax.keras.rules import WeightRules, check_kind, decays_something, read_schedules
-from adamw_jax.keras.schedule import SettableCosine, SettableFactor, settable_cosine
+from adamw_jax.keras._attributes import Hyperparameters, ReadableOptimizer
+from adamw_jax.keras._hyperparameters import add_hyperparameter, position
+from adamw_jax.keras._options import Options
+from adamw_jax.keras._rules import WeightRules, check_kind, decays_something, read_schedules
+from adamw_jax.keras._schedule import SettableCosine, SettableFactor, settable_cosine
 
 
 class DecoupledOptimizer(ReadableOptimizer):

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import keras.ops as ops
 
-from adamw_jax.keras.paths import Decay
+from adamw_jax.keras._paths import Decay
 
 _KINDS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from adamw_jax.keras.hyperparameters import copied
+from adamw_jax.keras._hyperparameters import copied
 
 
 class GuardedOptimizer(keras.optimizers.Optimizer):

@@ -4,8 +4,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from adamw_jax.keras import penalties
-from adamw_jax.keras.paths import Decay, typed_paths, unique_paths
+from adamw_jax.keras import _penalties as penalties
+from adamw_jax.keras._paths import Decay, typed_paths, unique_paths
 
 
 def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, Decay]:

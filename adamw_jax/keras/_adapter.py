@@ -13,10 +13,10 @@ from jax.experimental.sparse import JAXSparse
 
 from adamw_jax import _checks as checks
 from adamw_jax._leaves import map_leaves
-from adamw_jax.keras.hyperparameters import add_hyperparameter
-from adamw_jax.keras.loadable import LoadableOptimizer
-from adamw_jax.keras.paths import unique_paths
-from adamw_jax.keras.slots import Trained, add_slots
+from adamw_jax.keras._hyperparameters import add_hyperparameter
+from adamw_jax.keras._loadable import LoadableOptimizer
+from adamw_jax.keras._paths import unique_paths
+from adamw_jax.keras._slots import Trained, add_slots
 
 _RATE = "learning_rate"
 

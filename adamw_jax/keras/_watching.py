@@ -7,8 +7,8 @@ import keras
 
 from adamw_jax import _checks as checks
 from adamw_jax._watch.reports import QUANTITIES, Report, report
-from adamw_jax.keras.adapter import OptaxOptimizer
-from adamw_jax.keras.callbacks import inner_optimizer
+from adamw_jax.keras._adapter import OptaxOptimizer
+from adamw_jax.keras._callbacks import inner_optimizer
 
 
 class StepLogger(keras.callbacks.Callback):

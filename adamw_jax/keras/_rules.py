@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from adamw_jax._tables import to_text
-from adamw_jax.keras.decays import get_weight_decays
-from adamw_jax.keras.layer_names import places_of
-from adamw_jax.keras.paths import (
+from adamw_jax.keras._decays import get_weight_decays
+from adamw_jax.keras._layer_names import places_of
+from adamw_jax.keras._paths import (
     Decay,
     check_decay,
     check_multiplier,
@@ -19,7 +19,7 @@ from adamw_jax.keras.paths import (
     typed_paths,
     unique_paths,
 )
-from adamw_jax.keras.penalties import decay_of, drop_zero_penalties, uncarried
+from adamw_jax.keras._penalties import decay_of, drop_zero_penalties, uncarried
 
 
 class WeightRules:

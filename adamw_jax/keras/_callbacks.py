@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from adamw_jax import _checks as checks
-from adamw_jax.keras.hyperparameters import copied
+from adamw_jax.keras._hyperparameters import copied
 
 
 class RateLogger(keras.callbacks.Callback):
