@@ -17,7 +17,7 @@ def told() -> str:
     """Return a line that says which compiled checks this environment runs, and which command runs the others."""
     here = [platform for platform in PACKAGES if installed(platform)]
     missing = [platform for platform in PACKAGES if platform not in here]
-    lines = [f"compiled for {' and '.join(here).upper()}: checked here"] if here else []
+    lines = [f"compiled for {' and '.join(map(str.upper, here))}: checked here"] if here else []
     if missing:
-        lines.append(f"compiled for {' and '.join(missing).upper()}: not checked here, `make compiled-test` does")
+        lines.append(f"compiled for {' and '.join(map(str.upper, missing))}: not checked here, `make compiled-test` does")
     return "; ".join(lines)
