@@ -19,5 +19,6 @@ def told() -> str:
     missing = [platform for platform in PACKAGES if platform not in here]
     lines = [f"compiled for {' and '.join(map(str.upper, here))}: checked here"] if here else []
     if missing:
-        lines.append(f"compiled for {' and '.join(map(str.upper, missing))}: not checked here, `make compiled-test` does")
+        names = " and ".join(map(str.upper, missing))
+        lines.append(f"compiled for {names}: not checked here, `make compiled-test` does")
     return "; ".join(lines)
