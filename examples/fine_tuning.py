@@ -166,7 +166,7 @@ def draw(size, before, learnt, knows, path):
     for index, (way, old) in enumerate(knows.items()):
         if way == "from scratch":
             continue  # no backbone that the old head could know
-        new, color = learnt[way][:, -1], plot.curves.COLORS[index]
+        new, color = learnt[way][:, -1], f"C{index}"
         right.errorbar(np.mean(old), new.mean(), new.std(), np.std(old), "o", color=color, markersize=9, label=way)
     right.axvline(before, color="0.6", linewidth=1, zorder=0, label="old head before")
     right.set(xlabel="accuracy of the old head on digits 0 to 5 (%)", ylabel="test accuracy on the new digits (%)")

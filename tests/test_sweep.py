@@ -1,6 +1,7 @@
 """Sweeps: the cells of a grid are the runs one by one; axes, chunks, bars, pictures."""
 
 import importlib.util
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,10 @@ def test_the_best_point():
         runs.best(lambda values: values * np.nan)
 
 
-def test_the_bar_is_there_if_tqdm_is(capsys, monkeypatch):
+def test_the_bar_is_there_if_tqdm_is_and_a_terminal(capsys, monkeypatch):
+    aj.sweep(lambda a: a, {"a": [1.0, 2.0, 3.0]}, chunk_size=1)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     aj.sweep(lambda a: a, {"a": [1.0, 2.0, 3.0]}, chunk_size=1)
     assert "3/3" in capsys.readouterr().err
     aj.sweep(lambda a: a, {"a": [1.0, 2.0, 3.0]}, chunk_size=1, progress=False)
