@@ -81,7 +81,10 @@ DIRECTIONS = {
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_a_leaf_thaws_warm(name):
     at = 6
-    step_up = lambda count: jnp.where(count >= at, 1.0, 0.0)  # noqa: E731
+
+    def step_up(count):
+        return jnp.where(count >= at, 1.0, 0.0)
+
     grads = gradients(12)
     warm, _ = run(DIRECTIONS[name](lr_multipliers={"body": step_up}, weight_decay={"body": 0.1}), grads)
     trained, _ = run(DIRECTIONS[name](), grads)

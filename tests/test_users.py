@@ -421,7 +421,9 @@ def linen_attention(heads, head_dim, width):
 
 
 def nnx_attention(heads, head_dim, width):
-    make = lambda: nnx.MultiHeadAttention(heads, width, heads * head_dim, rngs=nnx.Rngs(0), decode=False)  # noqa: E731
+    def make():
+        return nnx.MultiHeadAttention(heads, width, heads * head_dim, rngs=nnx.Rngs(0), decode=False)
+
     return nnx.to_pure_dict(nnx.state(nnx.eval_shape(make), nnx.Param))
 
 

@@ -137,7 +137,8 @@ def with_schedule(
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        return inner.update(updates, state, params, **{**extra_args, "eta": None, "period": None})  # type: ignore[no-any-return]
+        updates, state = inner.update(updates, state, params, **{**extra_args, "eta": None, "period": None})
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
