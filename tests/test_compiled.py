@@ -33,7 +33,7 @@ def test_a_program_is_read():
 
 def test_where_the_compilers_are_is_told(monkeypatch):
     monkeypatch.setattr(environments, "installed", lambda platform: False)
-    assert environments.told() == "compiled for GPU AND TPU: not checked here, `make compiled-test` does"
+    assert environments.told() == "compiled for GPU and TPU: not checked here, `make compiled-test` does"
     monkeypatch.setattr(environments, "installed", lambda platform: platform == "tpu")
     assert environments.told() == (
         "compiled for TPU: checked here; compiled for GPU: not checked here, `make compiled-test` does"
