@@ -126,10 +126,16 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def path_text(path: tuple[Any, ...]) -> str:
+    """Return a key path as it reads in messages, keys joined by "/"."""
+    text: str = jax.tree_util.keystr(path, simple=True, separator="/")
+    return text
+
+
 def check_floating(name: str, tree: chex.ArrayTree) -> None:
     """Raise a TypeError that names the path of the first leaf whose dtype is not real floating."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
-            where = jax.tree_util.keystr(path, simple=True, separator="/") or "the only leaf"
+            where = path_text(path) or "the only leaf"
             raise TypeError(f"`{name}` must have real floating leaves, got {dtype.name} at {where!r}")

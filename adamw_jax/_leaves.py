@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._checks import is_traced
+from adamw_jax._checks import is_traced, path_text
 from adamw_jax._typing import Params, Updates
 from adamw_jax._width import arithmetic_dtype, cast, is_floating
 
@@ -56,10 +56,7 @@ def aligned(updates: Updates, params: Params | None) -> chex.ArrayTree:
     """
     if params is None or structure_of(params) == structure_of(updates):
         return updates if params is None else params
-    given, wanted = (
-        [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(tree)]
-        for tree in (params, updates)
-    )
+    given, wanted = ([path_text(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (params, updates))
     pairs = itertools.zip_longest(given, wanted)
     where = next((f", first {a!r} against {b!r}" for a, b in pairs if a != b), "")
     kinds = "" if where else f": {jax.tree.structure(params)} against {jax.tree.structure(updates)}"

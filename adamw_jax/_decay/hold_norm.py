@@ -17,7 +17,7 @@ from adamw_jax._rules.paths import leaf_paths
 from adamw_jax._rules.roles import is_matrix
 from adamw_jax._rules.values import values_now
 from adamw_jax._typing import Mask, Params, Rules, Updates
-from adamw_jax._width import arithmetic_dtype, wide
+from adamw_jax._width import arithmetic_dtype, wide, widened
 
 
 class HoldNormState(NamedTuple):
@@ -31,13 +31,9 @@ class HoldNormState(NamedTuple):
     norms: Params
 
 
-def _norm(x: chex.Array) -> chex.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(x)))
-
-
 def _on_sphere(x: chex.Array, radius: chex.Array) -> chex.Array:
     """Return x with the norm `radius`; zero stays zero."""
-    norm = _norm(x)
+    norm = optax.tree.norm(x)
     return x * jnp.where(norm > 0, radius / jnp.where(norm > 0, norm, 1), 0)
 
 
@@ -93,7 +89,7 @@ def hold_norm(
         rows = zip(leaf_paths(params), jax.tree.leaves(params), decays_of(weight_decay, params), flags, strict=True)
         norms = []
         for path, leaf, decay, held in rows:
-            norm = _norm(jnp.asarray(leaf).astype(arithmetic_dtype(leaf))) if held else jnp.zeros([], jnp.float32)
+            norm = optax.tree.norm(widened(leaf)) if held else jnp.zeros([], jnp.float32)
             norms.append(norm)
             if not held:
                 continue

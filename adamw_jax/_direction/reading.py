@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adamw_jax._checks import path_text
 from adamw_jax._direction.moments import PackedMomentsState
 from adamw_jax._direction.storage import WORDS
 from adamw_jax._leaves import structure_of
@@ -64,7 +65,7 @@ def read_moments(state: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
 
 def _shapes(trees: chex.ArrayTree) -> dict[str, Any]:
     leaves = jax.tree.leaves_with_path(trees)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf) for path, leaf in leaves}
+    return {path_text(path): jnp.shape(leaf) for path, leaf in leaves}
 
 
 def _stored_like(node: Any, like: Any) -> Any:

@@ -16,7 +16,7 @@ def abstract(params: chex.ArrayTree) -> chex.ArrayTree:
 
     def shape_of(path: Any, leaf: Any) -> Any:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) and not checks.is_number(leaf):
-            where = jax.tree_util.keystr(path, simple=True, separator="/")
+            where = checks.path_text(path)
             raise TypeError(f"`params` must have arrays or their shapes as leaves, got {leaf!r} at {where!r}")
         dtype = jax.dtypes.result_type(leaf)
         extended = jnp.issubdtype(dtype, jax.dtypes.extended)

@@ -14,6 +14,8 @@ from typing import Any
 import chex
 import jax
 
+from adamw_jax._checks import path_text
+
 _BOXES = ("Variable", "VariableState", "AxisMetadata")
 """Base classes of the boxes around a parameter, in packages of Flax."""
 
@@ -29,7 +31,7 @@ def _paths_of(structure: Any) -> tuple[str, ...]:
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
         inside = jax.tree_util.tree_leaves_with_path(node) if _is_box(node) else [((), node)]
         paths += [(*path, *rest[1:]) for rest, _ in inside]
-    return tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)
+    return tuple(path_text(path) for path in paths)
 
 
 def leaf_paths(tree: chex.ArrayTree, is_leaf: Any = None) -> tuple[str, ...]:

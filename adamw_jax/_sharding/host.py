@@ -40,10 +40,6 @@ def with_memory_of(init: Callable[..., Any], params: Params, shardings: chex.Arr
     )
 
 
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _check_backend() -> None:
     kinds = {memory.kind for memory in jax.devices()[0].addressable_memories()}
     if KIND not in kinds:
@@ -153,7 +149,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
     inner = optax.with_extra_args_support(inner)
 
     def chosen(path: Any, leaf: Any) -> bool:
-        return jax.typeof(leaf).ndim > 0 and pattern.search(_name(path)) is not None
+        return jax.typeof(leaf).ndim > 0 and pattern.search(checks.path_text(path)) is not None
 
     def move(state: optax.OptState, space: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -165,7 +161,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         state = inner.init(params)
         paths = jax.tree_util.tree_leaves_with_path(state)
         if paths and not any(chosen(path, leaf) for path, leaf in paths):
-            names = sorted({_name(path) for path, leaf in paths})
+            names = sorted({checks.path_text(path) for path, leaf in paths})
             raise ValueError(f"`parts` must find arrays of the state, got {parts!r}, and the state has {names}")
         # All of it is committed, or the second step would be another program than the first.
         return jax.tree.map(lambda x: x if in_host_memory(x) else jax.device_put(x, DEVICE), move(state, HOST))
@@ -176,8 +172,9 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if chosen(path, leaf) and not in_host_memory(leaf):
                 raise ValueError(
-                    f"`state` must have {_name(path)!r} in the host's memory, got it in device memory: place it with "
-                    "jax.device_put(state, state_shardings(...)), and give these to jax.jit as out_shardings"
+                    f"`state` must have {checks.path_text(path)!r} in the host's memory, got it in device memory: "
+                    "place it with jax.device_put(state, state_shardings(...)), and give these to jax.jit as "
+                    "out_shardings"
                 )
 
         def whole(updates: Updates, state: optax.OptState, params: Params | None) -> Any:

@@ -176,7 +176,7 @@ def _spec_of(path: Any, leaf: Any, mesh: Mesh | AbstractMesh) -> Spec:
     given: Spec = ()
     if isinstance(sharding, NamedSharding):
         if dict(sharding.mesh.shape) != dict(mesh.shape):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            name = checks.path_text(path)
             raise ValueError(
                 f"`mesh` must have the axes of the mesh that the parameters are on, got {dict(mesh.shape)}, "
                 f"and {name!r} is on {dict(sharding.mesh.shape)}"
