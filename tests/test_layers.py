@@ -222,6 +222,40 @@ def test_conversions_in_numbers():
     assert float(jax.jit(lambda d: aj.convert_decay(d, "paper", "timescale"))(0.25)) == 4.0
 
 
+def forgotten(value, convention, learning_rate, updates, updates_per_epoch):
+    """Return the sum of the shares that a run's updates take away."""
+    return updates * aj.convert_decay(
+        value,
+        convention,
+        "paper",
+        learning_rate=learning_rate,
+        updates=updates,
+        updates_per_epoch=updates_per_epoch,
+    )
+
+
+@pytest.mark.parametrize("to", ["torch", "paper", "normalized", "timescale"])
+@pytest.mark.parametrize("from_", ["torch", "paper", "normalized", "timescale"])
+def test_with_another_batch_and_rate_a_weight_is_forgotten_after_as_many_examples(from_, to):
+    before = {"learning_rate": 0.01, "updates": 1000, "updates_per_epoch": 50}
+    after = {"learning_rate": 0.02, "updates": 250, "updates_per_epoch": 12.5}
+    both = {name: (before[name], after[name]) for name in before}
+    number = aj.convert_decay(0.3, from_, to, **both, batch=(32, 128))
+    # A handful of float64 operations.
+    assert forgotten(number, to, **after) == pytest.approx(forgotten(0.3, from_, **before), rel=1e-14)
+    told = before | {"learning_rate": both["learning_rate"]}
+    assert aj.convert_decay(0.3, from_, to, **told, batch=(1, 4)) == pytest.approx(number, rel=1e-14)
+
+
+def test_conversions_for_another_run_in_numbers():
+    assert aj.convert_decay(0.1, "torch", "torch", learning_rate=(1e-3, 2.5e-4)) == pytest.approx(0.4, rel=1e-15)
+    assert aj.convert_decay(0.01, "paper", "paper", batch=(32, 64)) == pytest.approx(0.02, rel=1e-15)
+    kept = aj.convert_decay(7.0, "timescale", "timescale", batch=(32, 64), updates_per_epoch=10)
+    assert kept == pytest.approx(7.0, rel=1e-14)
+    assert aj.convert_decay(0.3, "normalized", "normalized", updates=100, batch=(1, 4)) == pytest.approx(0.6, rel=1e-14)
+    assert aj.convert_decay(0.3, "paper", "paper") == 0.3
+
+
 BAD = {
     "from": (lambda: aj.convert_decay(0.1, "tf", "torch"), r"`from_` must be one of 'torch', .*, got 'tf'"),
     "to": (lambda: aj.convert_decay(0.1, "torch", "tf"), r"`to` must be one of 'torch', .*, got 'tf'"),
@@ -232,6 +266,22 @@ BAD = {
         "`learning_rate` must be given to convert a decay of convention 'torch', got None",
     ),
     "updates": (lambda: aj.convert_decay(0.1, "paper", "normalized"), "`updates` must be given .* 'normalized'"),
+    "rate of one run": (
+        lambda: aj.convert_decay(0.1, "paper", "torch", learning_rate=(0.1, None)),
+        "`learning_rate` must be given to convert a decay of convention 'torch', got None",
+    ),
+    "three rates": (
+        lambda: aj.convert_decay(0.1, "torch", "paper", learning_rate=(0.1, 0.2, 0.3)),
+        r"`learning_rate` must be a number or a pair \(before, after\), got \(0.1, 0.2, 0.3\)",
+    ),
+    "one batch": (
+        lambda: aj.convert_decay(0.1, "paper", "paper", batch=128),
+        r"`batch` must be a pair \(before, after\), got 128",
+    ),
+    "empty batch": (
+        lambda: aj.convert_decay(0.1, "paper", "paper", batch=(32, 0)),
+        r"`batch` must be a finite number in \(0, inf\), got 0",
+    ),
     "depth without a group": (
         lambda: aj.layerwise_multipliers(PARAMS, depth=r"block_\d"),
         r"`depth` must have a group that reads the number, .*, got 'block_\\\\d'",
