@@ -3,17 +3,17 @@
 import json
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 
 import adamw_jax as aj
-from benchmarks.decoupling_figures import best_pair
-from benchmarks.decoupling_forms import FORMS
+from benchmarks.decoupling.figures import best_pair
+from benchmarks.decoupling.forms import FORMS
+from benchmarks.decoupling.trainings import train
 from benchmarks.peers import machine
-from benchmarks.trainings import train
+from benchmarks.report import HERE
 
-RAW = Path(__file__).parent / "results" / "decoupling"
+RAW = HERE / "results" / "decoupling"
 SEEDS, FRESH = list(range(5)), list(range(5, 15))
 
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.decoupling_forms import LEAN, LEAN_LOW, NORMALIZED
-from benchmarks.decoupling_networks import dense, residual
-from benchmarks.trainings import Problem, Regime
+from benchmarks.decoupling.forms import LEAN, LEAN_LOW, NORMALIZED
+from benchmarks.decoupling.networks import dense, residual
+from benchmarks.decoupling.trainings import Problem, Regime
 from examples import maps
 
 SHOWN, VALIDATION, TEST = 32_000, 2000, 4000

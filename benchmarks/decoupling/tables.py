@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from benchmarks.decoupling_figures import coupling_slope, interval, paired, with_spread, written
-from benchmarks.decoupling_grids import load
-from benchmarks.decoupling_rotation import predicted
-from benchmarks.decoupling_run_tables import budgets, multiplier, restarts, sizes
+from benchmarks.decoupling.figures import coupling_slope, interval, paired, with_spread, written
+from benchmarks.decoupling.grids import load
+from benchmarks.decoupling.rotation import predicted
+from benchmarks.decoupling.run_tables import budgets, multiplier, restarts, sizes
 
 WITHIN = 1.5
 """A rate counts for a slope if its best score is at most so many times the grid's."""

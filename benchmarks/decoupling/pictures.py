@@ -4,9 +4,9 @@ import shutil
 
 import numpy as np
 
-from benchmarks.decoupling_grids import load
-from benchmarks.decoupling_rotation import predicted
-from benchmarks.decoupling_tables import slope
+from benchmarks.decoupling.grids import load
+from benchmarks.decoupling.rotation import predicted
+from benchmarks.decoupling.tables import slope
 from benchmarks.pictures import HERE, plot, style
 from examples import maps
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import adamw_jax as aj
-from benchmarks.decoupling_forms import FORMS, kernels
-from benchmarks.decoupling_grids import now, save
-from benchmarks.decoupling_networks import residual
-from benchmarks.decoupling_regimes import REGIMES, SHOWN, mnist_1d, shift, teacher
-from benchmarks.trainings import Regime, fit, loss_and_error, train
+from benchmarks.decoupling.forms import FORMS, kernels
+from benchmarks.decoupling.grids import now, save
+from benchmarks.decoupling.networks import residual
+from benchmarks.decoupling.regimes import REGIMES, SHOWN, mnist_1d, shift, teacher
+from benchmarks.decoupling.trainings import Regime, fit, loss_and_error, train
 from examples import maps
 
 RATE, DECAY = 1e-2, 10**-2.5

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from benchmarks.decoupling_figures import interval, optimum, paired, with_spread, written
-from benchmarks.decoupling_grids import load
+from benchmarks.decoupling.figures import interval, optimum, paired, with_spread, written
+from benchmarks.decoupling.grids import load
 
 
 def _budget_slope(found, name):
