@@ -15,7 +15,7 @@ What is measured goes to results/decoupling/, one file per part and regime. MNIS
 
 import argparse
 
-from benchmarks.decoupling import rotation, runs
+from benchmarks.decoupling import rotation, runs, sizes
 from benchmarks.decoupling.grids import best, grid
 from benchmarks.decoupling.publish import publish
 from benchmarks.decoupling.regimes import REGIMES
@@ -26,16 +26,17 @@ def main():
     parts = ["maps", "rotation", "grid", "best", "budgets", "restarts", "multiplier", "sizes", "tables"]
     parser.add_argument("--parts", default=",".join(parts))
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="of grid and best; all of them")
+    parser.add_argument("--forms", nargs="*", help="of grid; all of a regime's")
     args = parser.parse_args()
     calls = {
         "maps": runs.front_page,
         "rotation": rotation.measure,
-        "grid": lambda: [grid(title, REGIMES[title]) for title in args.regimes],
+        "grid": lambda: [grid(title, REGIMES[title], args.forms) for title in args.regimes],
         "best": lambda: [best(title, REGIMES[title]) for title in args.regimes],
         "budgets": runs.budgets,
         "restarts": runs.restarts,
         "multiplier": runs.multiplier,
-        "sizes": runs.sizes,
+        "sizes": sizes.measure,
         "tables": publish,
     }
     for part in args.parts.split(","):

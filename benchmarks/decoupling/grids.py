@@ -53,10 +53,14 @@ def points(regime, form, points, seeds):
     return {score: np.asarray(values).reshape(len(points), len(seeds)) for score, values in found.items()}
 
 
-def grid(title, regime, seeds=SEEDS):
-    """Measure the grids of all forms of a regime."""
+def grid(title, regime, forms=None, seeds=SEEDS):
+    """Measure the grids of a regime: of all its forms, or of some, beside those that were measured before."""
     begin, found = now(), {}
-    for form, (rates, decays) in regime.axes.items():
+    if forms and title in load("grid"):
+        before, found = load("grid")[title]
+        begin = tuple(start - before[key] for start, key in zip(begin, ("wall s", "CPU s"), strict=True))
+    for form in forms or regime.axes:
+        rates, decays = regime.axes[form]
         scores = points(regime, form, [(rate, decay) for rate in rates for decay in decays], seeds)
         values = {name: each.reshape(len(rates), len(decays), len(seeds)).tolist() for name, each in scores.items()}
         found[form] = {"rates": rates, "decays": decays, "seeds": seeds, "values": values}
