@@ -7,7 +7,8 @@
     budgets     (c) how the best decay depends on the number of updates
     restarts    (d) the test error on the way, warm restarts against one cosine and a constant rate
     multiplier  (e) fine-tuning: the rate of the pretrained layers against the new head's
-    sizes       what a batch and a width ask for
+    sizes       what a batch and a width ask for, by the best decay and rate
+    width       what a rate tuned at one width is worth at others: decay against norms that are held
     tables      every table and picture, from what was measured
 
 What is measured goes to results/decoupling/, one file per part and regime. MNIST-1D needs the extra `bench`.
@@ -15,28 +16,30 @@ What is measured goes to results/decoupling/, one file per part and regime. MNIS
 
 import argparse
 
-from benchmarks.decoupling import rotation, runs, sizes
-from benchmarks.decoupling.grids import best, grid
+from benchmarks.decoupling import rotation, runs, sizes, width
+from benchmarks.decoupling.grids import SEEDS, best, grid
 from benchmarks.decoupling.publish import publish
 from benchmarks.decoupling.regimes import REGIMES
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ["maps", "rotation", "grid", "best", "budgets", "restarts", "multiplier", "sizes", "tables"]
+    parts = ["maps", "rotation", "grid", "best", "budgets", "restarts", "multiplier", "sizes", "width", "tables"]
     parser.add_argument("--parts", default=",".join(parts))
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="of grid and best; all of them")
     parser.add_argument("--forms", nargs="*", help="of grid; all of a regime's")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of grid")
     args = parser.parse_args()
     calls = {
         "maps": runs.front_page,
         "rotation": rotation.measure,
-        "grid": lambda: [grid(title, REGIMES[title], args.forms) for title in args.regimes],
+        "grid": lambda: [grid(title, REGIMES[title], args.forms, SEEDS[: args.seeds]) for title in args.regimes],
         "best": lambda: [best(title, REGIMES[title]) for title in args.regimes],
         "budgets": runs.budgets,
         "restarts": runs.restarts,
         "multiplier": runs.multiplier,
         "sizes": sizes.measure,
+        "width": width.measure,
         "tables": publish,
     }
     for part in args.parts.split(","):

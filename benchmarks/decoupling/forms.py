@@ -97,7 +97,7 @@ HELD = HELD_ALL | {"Adam, norms held but at the ends": HELD_ALL["Adam, norms hel
 TRANSFORMER = {
     "AdamW": (_axis(1e-3, 10**-1.5), _axis(10**-3.5, 1e-1)),
     "Adam + L2": (_axis(1e-3, 10**-1.5), _axis(1e-5, 1e-2)),
-}
+} | {form: (_axis(1e-3, 1e-1, 4), [0.0]) for form in HELD}
 """For the character transformer."""
 
 LEAN_LOW = {form: (_axis(10**-3.5, 1e-2), decays) for form, (_, decays) in LEAN.items()}

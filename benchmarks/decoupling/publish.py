@@ -18,6 +18,8 @@ def publish():
         if not measured:
             continue
         rows = rows_of()
+        if not rows:
+            continue
         wall, cpu = (sum(facts[key] for facts in measured) for key in ("wall s", "CPU s"))
         loads = sorted(facts["load"] for facts in measured)
         where = "{processor}, {cores} cores, jax {versions[jax]}, optax {versions[optax]}".format(**measured[-1])
