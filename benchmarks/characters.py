@@ -8,10 +8,15 @@ VOCABULARY, HEADS = 128, 4
 
 
 def text():
-    """Return the ASCII codes of Python's own help on its language, half a million of them."""
+    """Return Python's own help on its language, half a million characters with some paragraphs in several places."""
     from pydoc_data.topics import topics
 
-    return np.frombuffer(" ".join(topics.values()).encode("ascii", "replace"), np.uint8) % VOCABULARY
+    return " ".join(topics.values())
+
+
+def codes(text):
+    """Return the ASCII codes of a text."""
+    return np.frombuffer(text.encode("ascii", "replace"), np.uint8) % VOCABULARY
 
 
 def shapes(width, context, blocks=2):

@@ -60,7 +60,7 @@ def digits():
 
 
 def transformer(width=64, context=32):
-    text = jnp.asarray(characters.text()[:200_000])
+    text = jnp.asarray(characters.codes(characters.text())[:200_000])
 
     def loss(params, starts):
         window = text[starts[:, None] + jnp.arange(context + 1)]

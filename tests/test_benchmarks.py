@@ -18,7 +18,6 @@ from benchmarks.decoupling.grids import load
 from benchmarks.decoupling.networks import convolve, residual
 from benchmarks.decoupling.regimes import by_lot, shift
 from benchmarks.decoupling.rotation import angle, predicted, turning
-from benchmarks.decoupling.size_tables import best_places
 from benchmarks.decoupling.trainings import Problem, Regime, fit, train
 from examples import maps
 
@@ -35,19 +34,6 @@ def valley(slope):
 def test_the_slope_tells_a_decoupled_grid_from_a_coupled_one(slope):
     # The losses are parabolas, which the interpolation finds exactly.
     assert coupling_slope(RATES, DECAYS, valley(slope)) == pytest.approx(slope, abs=1e-9)
-
-
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_the_best_places_of_a_grid_follow_its_valley(power):
-    rates, decays = 4.0 ** np.arange(4) / 500, 2.0 ** np.arange(11) / 4000
-    decay, rate = decays[3] * 4**power, rates[1] * 1.3
-    losses = (np.log(decays / decay)) ** 2 + 0.1 * (np.log(rates / rate)[:, None]) ** 2
-    found = best_places({"rate": rates, "decay": decays}, losses)
-    # The parabola is exact for the paper's form, and for the rate up to the decay that the grid has no point for.
-    assert found["paper's form"] == pytest.approx(np.log(decay))
-    assert found["rate"] == pytest.approx(np.log(rate))
-    # Of pairs of one ratio the grid has every fourth in decay: half a step of the decays is what that may cost.
-    assert found["times the rate"] == pytest.approx(np.log(decay / rate), abs=np.log(2) / 2)
 
 
 def test_rates_far_from_the_best_loss_do_not_count():

@@ -105,7 +105,8 @@ CONTEXT = 32
 
 @functools.cache
 def _stretches():
-    text = characters.text()
+    paragraphs = characters.text().split("\n\n")
+    text = characters.codes("\n\n".join(dict.fromkeys(paragraphs)))
     starts = np.arange(0, len(text) - CONTEXT, CONTEXT)
     windows = text[starts[:, None] + np.arange(CONTEXT + 1)].astype(np.int32)
     return windows[:, :-1], windows[:, 1:]

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.decoupling.figures import interval, optimum, paired, with_spread, written
 from benchmarks.decoupling.grids import load
 
-PAPER, COUPLED = "paper's form", "times the rate"
+PAPER, COUPLED, KEPT = "paper's form", "times the rate", "either form, one rate"
 POWERS = {"1": 1.0, "1/2": 0.5, "0": 0.0, "-1/2": -0.5, "-1": -1.0}
 """By which the rules of the literature move a decay with a batch or a width."""
 
@@ -18,6 +18,8 @@ def _scores(measured, name):
 
 def best_places(measured, losses):
     """Return the logarithms of the best decay in both forms, and of the best rate, each with the other chosen anew.
+
+    Last the mean over the rates of the best decay at each of them.
 
     Args:
       measured: with "rate" and "decay", the axes.
@@ -33,6 +35,7 @@ def best_places(measured, losses):
         PAPER: optimum(decays, losses.min(0)),
         COUPLED: optimum(np.exp(places), diagonals),
         "rate": optimum(rates, losses.min(1)),
+        KEPT: float(np.mean([optimum(decays, row) for row in losses])),
     }
 
 
@@ -94,7 +97,7 @@ def size_rules():
         row, slopes = {"what": title}, _slopes(found)
         for what, (middle, ends) in slopes.items():
             row[f"power, {what}"] = written(middle, ends)
-            if what != "rate":
+            if what in (PAPER, COUPLED):
                 inside = [name for name, power in POWERS.items() if ends[0] <= power <= ends[1]]
                 row[f"inside, {what}"] = ", ".join(inside) or "none"
         moved = _carried(found)
