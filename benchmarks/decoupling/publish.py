@@ -22,7 +22,8 @@ def publish():
             continue
         wall, cpu = (sum(facts[key] for facts in measured) for key in ("wall s", "CPU s"))
         loads = sorted(facts["load"] for facts in measured)
-        where = "{processor}, {cores} cores, jax {versions[jax]}, optax {versions[optax]}".format(**measured[-1])
+        machines = "{processor}, {cores} cores, jax {versions[jax]}, optax {versions[optax]}"
+        where = " and ".join(sorted({machines.format(**facts) for facts in measured}))
         said = f"`python -m benchmarks.decoupling --parts {part}` on {where}; load {loads[0]} to {loads[-1]}"
         said += f"; {wall} s, {cpu or 'unknown'} CPU s"
         (HERE / "results" / f"{name}.json").write_text(json.dumps({"measured": said, "rows": rows}, indent=1) + "\n")

@@ -71,5 +71,8 @@ def multiplier():
             own = each["test error"][at[name]]
             row = {"body": name, "best rate": rates[at[name]], "test error": with_spread(own)}
             row["against the full rate"] = "{:+.2f} ± {:.2f}, p = {:.3f}".format(*paired(own, full[at["full rate"]]))
-            rows.append(row | {f"at rate {rates[raised]:.2g}": with_spread(each["test error"][raised])})
+            here = each["test error"][raised]
+            row[f"at rate {rates[raised]:.2g}"] = with_spread(here)
+            row["against the full rate there"] = "{:+.2f} ± {:.2f}, p = {:.3f}".format(*paired(here, full[raised]))
+            rows.append(row)
     return rows
