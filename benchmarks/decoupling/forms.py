@@ -95,9 +95,9 @@ HELD = HELD_ALL | {"Adam, norms held but at the ends": HELD_ALL["Adam, norms hel
 """Rates alone, a quarter of a decade apart; the second where a network has ends that nothing normalizes."""
 
 TRANSFORMER = {
-    "AdamW": (_axis(1e-3, 10**-1.5), _axis(10**-3.5, 1e-1)),
-    "Adam + L2": (_axis(1e-3, 10**-1.5), _axis(1e-5, 1e-2)),
-} | {form: (_axis(1e-3, 1e-1, 4), [0.0]) for form in HELD}
+    "AdamW": (_axis(1e-3, 10**-0.5), _axis(10**-3.5, 1e-1)),
+    "Adam + L2": (_axis(1e-3, 10**-0.5), _axis(1e-5, 1e-2)),
+} | {form: (_axis(1e-3, 10**-0.5, 4), [0.0]) for form in HELD}
 """For the character transformer."""
 
 LEAN_LOW = {form: (_axis(10**-3.5, 1e-2), decays) for form, (_, decays) in LEAN.items()}
