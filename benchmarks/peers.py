@@ -136,7 +136,8 @@ def machine():
     for package in ("jax", "jaxlib", "optax", "keras", "torch", "numpy"):
         if importlib.util.find_spec(package) is not None:
             versions[package] = importlib.metadata.version(package)
-    script = ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
+    parts = [part for part in Path(sys.argv[0]).with_suffix("").parts if part != "__main__"]
+    script = ".".join(parts[-2:])
     return {
         "command": " ".join(["python -m", script, *sys.argv[1:]]),
         "device": jax.devices()[0].device_kind,

@@ -71,5 +71,16 @@ def fill(shapes, seed, scale, dtype=jnp.float32):
     )
 
 
+def random_like(shapes, key):
+    """Return matrices with normal numbers over the root of their first axis, and zeros for vectors."""
+    leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
+    keys = jax.random.split(key, len(leaves))
+    scaled = [
+        jax.random.normal(k, s) / np.sqrt(s[0]) if len(s) > 1 else jnp.zeros(s)
+        for k, s in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, scaled)
+
+
 def size(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))

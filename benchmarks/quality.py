@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 import adamw_jax as aj
-from benchmarks.problems import digits_mlp
+from benchmarks import characters
+from benchmarks.problems import digits_mlp, random_like
 from benchmarks.report import publish
 
 
@@ -37,16 +38,6 @@ KINDS = {
 }
 
 
-def random_like(shapes, key):
-    leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
-    keys = jax.random.split(key, len(leaves))
-    scaled = [
-        jax.random.normal(k, s) / np.sqrt(s[0]) if len(s) > 1 else jnp.zeros(s)
-        for k, s in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, scaled)
-
-
 def digits():
     from sklearn.datasets import load_digits
 
@@ -68,40 +59,22 @@ def digits():
     return lambda key: random_like(digits_mlp(), key), batch, loss, jnp.arange(len(labels)), 2e-3
 
 
-def characters(width=64, context=32):
-    from pydoc_data.topics import topics
-
-    text = np.frombuffer(" ".join(topics.values()).encode("ascii", "replace"), np.uint8)[:200_000]
-    text = jnp.asarray(text % 128)
-    block = {"qkv": (width, 3 * width), "out": (width, width), "up": (width, 4 * width), "down": (4 * width, width)}
-    shapes = {"tokens": (128, width), "places": (context, width), "blocks": [block, block], "head": (width, 128)}
-    mask = jnp.tril(jnp.ones((context, context), bool))
-
-    def norm(x):
-        return (x - x.mean(-1, keepdims=True)) * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
-
-    def attend(p, x):
-        q, k, v = jnp.split((x @ p["qkv"]).reshape(*x.shape[:-1], 4, -1), 3, axis=-1)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(q.shape[-1])
-        weights = jax.nn.softmax(jnp.where(mask, scores, -1e9))
-        return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape) @ p["out"]
+def transformer(width=64, context=32):
+    text = jnp.asarray(characters.codes(characters.text())[:200_000])
 
     def loss(params, starts):
         window = text[starts[:, None] + jnp.arange(context + 1)]
-        x = params["tokens"][window[:, :-1]] + params["places"]
-        for p in params["blocks"]:
-            x = x + attend(p, norm(x))
-            x = x + jax.nn.gelu(norm(x) @ p["up"]) @ p["down"]
-        return optax.softmax_cross_entropy_with_integer_labels(norm(x) @ params["head"], window[:, 1:]).mean()
+        out = characters.logits(params, window[:, :-1])
+        return optax.softmax_cross_entropy_with_integer_labels(out, window[:, 1:]).mean()
 
     def batch(key):
         return jax.random.randint(key, (16,), 0, len(text) - context - 1)
 
     everything = jnp.arange(0, len(text) - context - 1, 4 * context)[:256]
-    return lambda key: random_like(shapes, key), batch, loss, everything, 2e-3
+    return lambda key: random_like(characters.shapes(width, context), key), batch, loss, everything, 2e-3
 
 
-PROBLEMS = {"digits": (digits, 600), "transformer": (characters, 250)}
+PROBLEMS = {"digits": (digits, 600), "transformer": (transformer, 250)}
 
 
 def training(problem, make, steps):

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import adamw_jax as aj
-from benchmarks.decoupling_forms import FORMS, kernels
-from benchmarks.decoupling_grids import now, save
-from benchmarks.decoupling_networks import residual
-from benchmarks.decoupling_regimes import REGIMES, SHOWN, mnist_1d, shift, teacher
-from benchmarks.trainings import Regime, fit, loss_and_error, train
+from benchmarks.decoupling.forms import FORMS, kernels
+from benchmarks.decoupling.grids import now, save
+from benchmarks.decoupling.networks import residual
+from benchmarks.decoupling.regimes import REGIMES, SHOWN, mnist_1d, shift, teacher
+from benchmarks.decoupling.trainings import Regime, fit, loss_and_error, train
 from examples import maps
 
 RATE, DECAY = 1e-2, 10**-2.5
@@ -100,50 +100,21 @@ def multiplier(before=500, updates=150, shots=10, seeds=10):
             found |= {f"{name} loss": loss, f"{name} error": error}
         return found
 
-    rates, rows = [10 ** (k / 2) for k in range(-6, -1)], {}
-    for name, (r, pretrained) in {
-        "frozen": (0.0, 1),
-        "0.03": (0.03, 1),
-        "0.1": (0.1, 1),
-        "0.3": (0.3, 1),
-        "full rate": (1.0, 1),
-        "from scratch": (1.0, 0),
-    }.items():
-        grid = [
-            {"rate": rate, "multiplier": r, "pretrained": pretrained, "seed": seed}
-            for rate in rates
-            for seed in range(seeds)
-        ]
-        values = aj.sweep(run, grid, chunk_size=1, progress=False).values
-        rows[name] = {score: each.reshape(len(rates), seeds).tolist() for score, each in values.items()}
+    rates = [10 ** (k / 2) for k in range(-6, -1)]
+    bodies = {"frozen": (0.0, 1), "0.03": (0.03, 1), "0.1": (0.1, 1), "0.3": (0.3, 1)}
+    bodies |= {"full rate": (1.0, 1), "from scratch": (1.0, 0)}
+    grid = [
+        {"rate": rate, "multiplier": r, "pretrained": pretrained, "seed": seed}
+        for r, pretrained in bodies.values()
+        for rate in rates
+        for seed in range(seeds)
+    ]
+    values = aj.sweep(run, grid, chunk_size=1, progress=False).values
+    rows = {name: {} for name in bodies}
+    for score, each in values.items():
+        for name, part in zip(bodies, each.reshape(len(bodies), len(rates), seeds).tolist(), strict=True):
+            rows[name][score] = part
     save("multiplier", f"{shots} examples of each", begin, {"rates": rates, "values": rows})
-
-
-def sizes(seeds=5):
-    """Measure the best decay over the batch, at the same number of examples, and over the width."""
-    decays = [10 ** (k / 2) for k in range(-7, 0)]
-    base = REGIMES["normalized MLP"]
-
-    def over(regime, rates, updates):
-        schedule = aj.cosine_warm_restarts(updates, endpoint=False)
-
-        def run(rate, decay, seed):
-            return train(regime, FORMS["AdamW"](rate, decay, schedule, 0.99), seed, updates)
-
-        axes = {"rate": rates, "decay": decays, "seed": list(range(seeds))}
-        values = aj.sweep(run, axes, chunk_size=None, progress=False).values
-        return axes | {"updates": updates} | {name: each.tolist() for name, each in values.items()}
-
-    begin, found = now(), {}
-    for factor in (1, 4, 16):
-        found[str(factor)] = over(base._replace(batch=32 * factor), [1e-2], 6400 // factor)
-    save("sizes", "batch", begin, found)
-    begin, found = now(), {}
-    for factor in (1, 2, 4):
-        widths = (maps.SIZES[0], *[factor * size for size in maps.SIZES[1:-1]], maps.SIZES[-1])
-        wide = base._replace(init=functools.partial(maps.init_params, sizes=widths))
-        found[str(factor)] = over(wide, [10**-2.5, 10**-1.5], 1500)
-        save("sizes", "width", begin, found)
 
 
 def front_page():

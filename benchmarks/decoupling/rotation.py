@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 import adamw_jax as aj
-from benchmarks.decoupling_forms import FORMS
-from benchmarks.decoupling_grids import now, save
+from benchmarks.decoupling.forms import FORMS
+from benchmarks.decoupling.grids import now, save
 from examples import maps
 
 RATES, DECAYS, DECAY = [1e-3, 10**-2.5, 1e-2, 10**-1.5], [1e-3, 10**-2.5, 1e-2], 10**-2.5

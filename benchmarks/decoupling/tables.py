@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from benchmarks.decoupling_figures import coupling_slope, interval, paired, with_spread, written
-from benchmarks.decoupling_grids import load
-from benchmarks.decoupling_rotation import predicted
-from benchmarks.decoupling_run_tables import budgets, multiplier, restarts, sizes
+from benchmarks.decoupling.figures import coupling_slope, interval, paired, with_spread, written
+from benchmarks.decoupling.forms import HELD
+from benchmarks.decoupling.grids import load
+from benchmarks.decoupling.rotation import predicted
+from benchmarks.decoupling.run_tables import budgets, multiplier, restarts
+from benchmarks.decoupling.size_tables import size_rules, sizes, width
 
 WITHIN = 1.5
 """A rate counts for a slope if its best score is at most so many times the grid's."""
@@ -31,7 +33,7 @@ def separable():
     rows = []
     for title, (_, found) in load("grid").items():
         for kind in ("error", "loss"):
-            row = {"regime": title, "slope on": f"validation {kind}"}
+            row = {"regime": title, "seeds": len(found["AdamW"]["seeds"]), "slope on": f"validation {kind}"}
             slopes = {form: slope(found[form], f"validation {kind}") for form in found}
             row |= {"paper's form": written(*slopes["AdamW"]), "times the rate": written(*slopes["AdamW"], plus=-1.0)}
             row |= {
@@ -45,22 +47,34 @@ def best():
     """(a) Each form at its own best pair, on seeds that had no part in the choice."""
     rows = []
     for title, (_, found) in load("best").items():
-        for form, measured in found.items():
-            pair = f"{measured['rate']:.2g}, {measured['decay']:.2g}"
-            row = {"regime": title, "form": form, "rate, decay": pair}
-            row |= {
-                f"test {kind}": with_spread(measured["values"][f"test {kind}"], 2 if kind == "error" else 3)
-                for kind in ("error", "loss")
-            }
-            peer = {"AdamW": "Adam + L2", "SGDW": "SGD + L2"}.get(form)
-            for kind in ("error", "loss"):
-                text = ""
-                if peer in found:
-                    difference, error, p = paired(*(found[each]["values"][f"test {kind}"] for each in (form, peer)))
-                    digits = 2 if kind == "error" else 3
-                    text = f"{difference:+.{digits}f} ± {error:.{digits}f}, p = {p:.3f}"
-                row[f"{kind}, against L2"] = text
-            rows.append(row)
+        for form in found:
+            if form not in HELD:
+                peer = {"AdamW": "Adam + L2", "SGDW": "SGD + L2"}.get(form)
+                rows.append({"regime": title} | _against(found, form, peer, "L2"))
+    return rows
+
+
+def _against(found, form, peer, name):
+    """Return the row of a form's best pair on fresh seeds, with its differences from another's."""
+    measured = found[form]
+    row = {"form": form, "rate, decay": f"{measured['rate']:.2g}, {measured['decay']:.2g}"}
+    for kind, digits in {"error": 2, "loss": 3}.items():
+        row[f"test {kind}"] = with_spread(measured["values"][f"test {kind}"], digits)
+    for kind, digits in {"error": 2, "loss": 3}.items():
+        row[f"{kind}, against {name}"] = ""
+        if peer in found:
+            difference, error, p = paired(*(found[each]["values"][f"test {kind}"] for each in (form, peer)))
+            row[f"{kind}, against {name}"] = f"{difference:+.{digits}f} ± {error:.{digits}f}, p = {p:.3f}"
+    return row
+
+
+def hold_norm():
+    """Norms that are held, the rate tuned alone, against AdamW at its best pair; on fresh seeds."""
+    rows = []
+    for title, (_, found) in load("best").items():
+        held = [form for form in HELD if form in found]
+        for form in ["AdamW", *held] if held else []:
+            rows.append({"regime": title} | _against(found, form, "AdamW" if form in HELD else None, "AdamW"))
     return rows
 
 
@@ -123,6 +137,9 @@ TABLES = {
     "decoupling_restarts": (restarts, "restarts"),
     "decoupling_multiplier": (multiplier, "multiplier"),
     "decoupling_rotation": (rotation, "rotation"),
+    "decoupling_hold_norm": (hold_norm, "best"),
     "decoupling_sizes": (sizes, "sizes"),
+    "decoupling_size_rules": (size_rules, "sizes"),
+    "decoupling_width": (width, "width"),
 }
 """Name between the marks -> the function, and the part that it reads."""

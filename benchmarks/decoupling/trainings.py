@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.decoupling_forms import WIDE
+from benchmarks.decoupling.forms import WIDE
 
 
 class Problem(NamedTuple):

@@ -31,13 +31,27 @@ def _sgdw(rate, decay, schedule, b2):
     return aj.sgdw(rate, momentum=0.9, weight_decay=kernels(decay), schedule=schedule)
 
 
+def _held(*free):
+    """Return the optimizer that holds the norms of all kernels but those whose path begins with one of `free`."""
+
+    def make(rate, decay, schedule, b2):
+        del decay
+        return aj.adamw(
+            rate, b2=b2, hold_norm=lambda path, leaf: leaf.ndim > 1 and not path.startswith(free), schedule=schedule
+        )
+
+    return make
+
+
 FORMS = {
     "AdamW": _adamw,
     "Adam + L2": _penalty(lambda b2: aj.scale_by_adam(b2=b2)),
     "SGDW": _sgdw,
     "SGD + L2": _penalty(lambda b2: aj.scale_by_momentum(0.9)),
+    "Adam, norms held": _held(),
+    "Adam, norms held but at the ends": _held("head", "tokens", "places"),
 }
-"""AdamW and SGDW in the paper's form.
+"""AdamW and SGDW in the paper's form; and in place of a decay, the norms of the start (Wen et al., arXiv 2606.16899).
 
 The coupled form at rate alpha and decay lambda is the same training as the paper's at the decay alpha lambda. So one
 grid holds both: the coupled form's slope is the paper's minus one, and its best loss is the paper's.
@@ -69,6 +83,22 @@ LEAN = {
     "Adam + L2": (_axis(1e-3, 10**-1.5), _axis(1e-4, 10**-0.5)),
 }
 """For those that take minutes."""
+
+LEAN_SGD = {
+    "SGDW": (_axis(1e-2, 10**-0.5), _axis(1e-4, 10**-1.5)),
+    "SGD + L2": (_axis(1e-2, 10**-0.5), _axis(1e-4, 10**-1.5)),
+}
+"""For one of them."""
+
+HELD_ALL = {"Adam, norms held": (_axis(10**-3.5, 10**-0.5, 4), [0.0])}
+HELD = HELD_ALL | {"Adam, norms held but at the ends": HELD_ALL["Adam, norms held"]}
+"""Rates alone, a quarter of a decade apart; the second where a network has ends that nothing normalizes."""
+
+TRANSFORMER = {
+    "AdamW": (_axis(1e-3, 10**-0.5), _axis(10**-3.5, 1e-1)),
+    "Adam + L2": (_axis(1e-3, 10**-0.5), _axis(1e-5, 1e-2)),
+} | {form: (_axis(1e-3, 10**-0.5, 4), [0.0]) for form in HELD}
+"""For the character transformer."""
 
 LEAN_LOW = {form: (_axis(10**-3.5, 1e-2), decays) for form, (_, decays) in LEAN.items()}
 """For a network that no normalization protects from a large rate."""

@@ -3,17 +3,17 @@
 import json
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 
 import adamw_jax as aj
-from benchmarks.decoupling_figures import best_pair
-from benchmarks.decoupling_forms import FORMS
+from benchmarks.decoupling.figures import best_pair
+from benchmarks.decoupling.forms import FORMS
+from benchmarks.decoupling.trainings import train
 from benchmarks.peers import machine
-from benchmarks.trainings import train
+from benchmarks.report import HERE
 
-RAW = Path(__file__).parent / "results" / "decoupling"
+RAW = HERE / "results" / "decoupling"
 SEEDS, FRESH = list(range(5)), list(range(5, 15))
 
 
@@ -53,10 +53,14 @@ def points(regime, form, points, seeds):
     return {score: np.asarray(values).reshape(len(points), len(seeds)) for score, values in found.items()}
 
 
-def grid(title, regime, seeds=SEEDS):
-    """Measure the grids of all forms of a regime."""
+def grid(title, regime, forms=None, seeds=SEEDS):
+    """Measure the grids of a regime: of all its forms, or of some, beside those that were measured before."""
     begin, found = now(), {}
-    for form, (rates, decays) in regime.axes.items():
+    if forms and title in load("grid"):
+        before, found = load("grid")[title]
+        begin = tuple(start - before[key] for start, key in zip(begin, ("wall s", "CPU s"), strict=True))
+    for form in forms or regime.axes:
+        rates, decays = regime.axes[form]
         scores = points(regime, form, [(rate, decay) for rate in rates for decay in decays], seeds)
         values = {name: each.reshape(len(rates), len(decays), len(seeds)).tolist() for name, each in scores.items()}
         found[form] = {"rates": rates, "decays": decays, "seeds": seeds, "values": values}

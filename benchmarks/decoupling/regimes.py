@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.decoupling_forms import LEAN, LEAN_LOW, NORMALIZED
-from benchmarks.decoupling_networks import dense, residual
-from benchmarks.trainings import Problem, Regime
+from benchmarks import characters
+from benchmarks.decoupling.forms import HELD, HELD_ALL, LEAN, LEAN_LOW, LEAN_SGD, NORMALIZED, TRANSFORMER
+from benchmarks.decoupling.networks import dense, residual
+from benchmarks.decoupling.trainings import Problem, Regime
+from benchmarks.problems import random_like
 from examples import maps
 
 SHOWN, VALIDATION, TEST = 32_000, 2000, 4000
@@ -97,6 +99,27 @@ def random_teacher(seed):
     return Problem((x[:600], y[:600]), (x[600:2600], y[600:2600]), (x[2600:], y[2600:]))
 
 
+CONTEXT = 32
+"""Characters that the transformer reads at once."""
+
+
+@functools.cache
+def _stretches():
+    paragraphs = characters.text().split("\n\n")
+    text = characters.codes("\n\n".join(dict.fromkeys(paragraphs)))
+    starts = np.arange(0, len(text) - CONTEXT, CONTEXT)
+    windows = text[starts[:, None] + np.arange(CONTEXT + 1)].astype(np.int32)
+    return windows[:, :-1], windows[:, 1:]
+
+
+def one_reading(seed, *, examples):
+    """Stretches of a text and what follows each character; every seed reads its part of the first nine tenths once."""
+    x, y = map(jnp.asarray, _stretches())
+    validation, test = len(y) - 1536, len(y) - 1024
+    rows = jax.random.permutation(jax.random.fold_in(jax.random.key(7), seed), validation)[:examples]
+    return Problem((x[rows], y[rows]), (x[validation:test], y[validation:test]), (x[test:], y[test:]))
+
+
 def shift(key, x):
     """Return signals or images moved by lot, three places or one at most, and a little louder and noisier."""
     places, loud, noise = jax.random.split(key, 3)
@@ -113,15 +136,27 @@ def _network(params, x, rows):
     return maps.logits(params, x)
 
 
-def _signals(norm, **data):
+def _signals(norm, axes=LEAN, **data):
     init, logits = residual(norm)
-    axes = LEAN_LOW if norm == "none" else LEAN
     return Regime(functools.partial(signals, **data), init, logits, 1000, 32, shift, at_once=1, axes=axes)
+
+
+def transformer(factor=1, updates=300):
+    """Return the character transformer, 16 times `factor` wide, that reads each stretch once."""
+    init = functools.partial(random_like, characters.shapes(16 * factor, CONTEXT))
+    problem = functools.partial(one_reading, examples=16 * updates)
+    options = {"one_pass": True, "at_once": 1, "axes": TRANSFORMER, "b2": 0.95, "choose": "loss"}
+    return Regime(problem, init, _next_character, updates, 16, **options)
+
+
+def _next_character(params, x, rows):
+    del rows
+    return characters.logits(params, x)
 
 
 def _normalized(**data):
     problem = functools.partial(teacher, **data)
-    options = {"at_once": 60, "axes": NORMALIZED, "b2": 0.99, "choose": "loss"}
+    options = {"at_once": 60, "axes": NORMALIZED | HELD_ALL, "b2": 0.99, "choose": "loss"}
     return Regime(problem, maps.init_params, _network, maps.UPDATES, maps.BATCH, **options)
 
 
@@ -136,15 +171,16 @@ REGIMES = {
     "normalized MLP": _normalized(),
     "normalized MLP, 20 % by lot": _normalized(noise=0.2),
     "normalized MLP, 20000 examples": _normalized(examples=20_000, gain=4.0),
-    "CNN, BatchNorm, 20 % by lot": _signals("batch", examples=1000, noise=0.2),
+    "CNN, BatchNorm, 20 % by lot": _signals("batch", LEAN | LEAN_SGD | HELD, examples=1000, noise=0.2),
     "CNN, BatchNorm": _signals("batch", examples=1000),
     "CNN, LayerNorm, 20 % by lot": _signals("layer", examples=1000, noise=0.2),
-    "CNN, no normalization, 20 % by lot": _signals("none", examples=1000, noise=0.2),
+    "CNN, no normalization, 20 % by lot": _signals("none", LEAN_LOW, examples=1000, noise=0.2),
     "digits, CNN, BatchNorm, 20 % by lot": Regime(
         _IMAGES, *residual("batch", axes=2, width=8), 600, 32, shift, at_once=1, axes=LEAN
     ),
     "digits, MLP, no normalization": Regime(_FEW, *dense(64, 10), 3200, 50),
     "random teacher, MLP, no normalization, 20 % by lot": Regime(random_teacher, *dense(20, 5), 3200, 50),
+    "character transformer, one pass": transformer(),
     "logistic regression, scales alike": _logistic(0.0),
     "logistic regression, scales 0.1 to 10": _logistic(1.0),
     "logistic regression, scales 0.01 to 100": _logistic(2.0),

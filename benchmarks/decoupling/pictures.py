@@ -4,9 +4,9 @@ import shutil
 
 import numpy as np
 
-from benchmarks.decoupling_grids import load
-from benchmarks.decoupling_rotation import predicted
-from benchmarks.decoupling_tables import slope
+from benchmarks.decoupling.grids import load
+from benchmarks.decoupling.rotation import predicted
+from benchmarks.decoupling.tables import slope
 from benchmarks.pictures import HERE, plot, style
 from examples import maps
 
@@ -84,23 +84,61 @@ def restarts(axes):
         ax.legend(fontsize=9)
 
 
+def valley(ax, decays, losses, color, label):
+    """Draw how far the losses over the decay are from their smallest."""
+    ax.semilogx(decays, losses - losses.min(), color=color, label=label)
+    ax.plot(decays[losses.argmin()], 0, "o", color=color, clip_on=False, zorder=3)
+
+
 def budgets(axes):
-    """Draw how far the validation loss is from the budget's best over the decay, a panel per kind of examples."""
+    """Draw the valleys of all budgets, a panel per kind of examples."""
     for ax, (title, (_, found)) in zip(axes.flat, load("budgets").items(), strict=True):
         for color, length, values in zip(style()[0], found["lengths"], found["values"], strict=False):
             losses = np.asarray(values["validation loss"], float).mean(-1)
-            ax.semilogx(found["decays"], losses - losses.min(), color=color, label=f"{length} updates")
-            ax.plot(found["decays"][losses.argmin()], 0, "o", color=color, clip_on=False, zorder=3)
+            valley(ax, found["decays"], losses, color, f"{length} updates")
         ax.set(title=title, xlabel="weight decay", ylim=(0, 0.15))
     axes.flat[0].set_ylabel("validation loss above the best\nof the same number of updates")
     axes.flat[0].legend(fontsize=9)
 
 
+def sizes(axes):
+    """Draw the valleys of all batches and widths, the rate chosen for each decay, a panel per study."""
+    for ax, (title, (_, found)) in zip(axes.flat, load("sizes").items(), strict=True):
+        for color, (factor, measured) in zip(style()[0], found.items(), strict=False):
+            losses = np.asarray(measured["values"]["validation loss"], float).mean(-1).min(0)
+            valley(ax, measured["decay"], losses, color, f"{title.split(',')[0]} x {factor}")
+        ax.set(title=title, xlabel="weight decay, the paper's form", ylim=(0, 0.15))
+        ax.legend(fontsize=9)
+    axes.flat[0].set_ylabel("validation loss above the best\nof the same size")
+
+
+def width(axes):
+    """Draw the validation loss over the rate for every width, a row per network, a panel per form."""
+    for row, (title, (_, found)) in zip(axes, load("width").items(), strict=False):
+        for ax, form in zip(row, found["values"]["1"], strict=True):
+            for color, (factor, forms) in zip(style()[0], found["values"].items(), strict=False):
+                losses = np.asarray(forms[form]["validation loss"], float).mean(-1)
+                ax.semilogx(found["rates"], losses, color=color, label=f"width x {factor}")
+                ax.plot(found["rates"][np.nanargmin(losses)], np.nanmin(losses), "o", color=color)
+            ax.set(title=f"{title}\n{form}", xlabel="learning rate")
+            ax.sharey(row[0])
+        row[0].set_ylabel("validation loss")
+        low = min(
+            np.nanmin(np.asarray(each["validation loss"], float).mean(-1))
+            for forms in found["values"].values()
+            for each in forms.values()
+        )
+        row[0].set_ylim(0.97 * low, 1.6 * low)
+        row[0].legend(fontsize=9)
+
+
 PICTURES = {
     "rotation": (rotation, (7, 4.5), (1, 1)),
-    "grid": (separable, (11, 4.5), (1, 2)),
+    "grid": (separable, (11, 7), (1, 2)),
     "restarts": (restarts, (10, 4), (1, 2)),
     "budgets": (budgets, (11, 3.8), (1, 3)),
+    "sizes": (sizes, (11, 3.8), (1, 3)),
+    "width": (width, (11, 7), (2, 3)),
 }
 """Part -> the function that draws, the size in inches, rows and columns of axes."""
 

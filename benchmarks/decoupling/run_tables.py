@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from benchmarks.decoupling_figures import interval, optimum, paired, with_spread, written
-from benchmarks.decoupling_grids import load
+from benchmarks.decoupling.figures import interval, optimum, paired, with_spread, written
+from benchmarks.decoupling.grids import load
 
 
 def _budget_slope(found, name):
@@ -71,21 +71,8 @@ def multiplier():
             own = each["test error"][at[name]]
             row = {"body": name, "best rate": rates[at[name]], "test error": with_spread(own)}
             row["against the full rate"] = "{:+.2f} ± {:.2f}, p = {:.3f}".format(*paired(own, full[at["full rate"]]))
-            rows.append(row | {f"at rate {rates[raised]:.2g}": with_spread(each["test error"][raised])})
-    return rows
-
-
-def sizes():
-    """The best decay over batch (same number of examples) and width, for the paper's form and times the rate."""
-    rows = []
-    for title, (_, found) in load("sizes").items():
-        for factor, measured in found.items():
-            losses = np.asarray(measured["validation loss"], float)
-            for index, rate in enumerate(measured["rate"]):
-                decay = np.exp(optimum(measured["decay"], losses[index].mean(-1)))
-                row = {"what": f"{title} x {factor}", "updates": measured["updates"], "rate": f"{rate:.2g}"}
-                row |= {"best decay, paper's form": f"{decay:.2g}", "times the rate": f"{decay / rate:.2g}"}
-                row |= {"decay x updates": f"{decay * measured['updates']:.2g}"}
-                row["validation loss"] = with_spread(losses[index, losses[index].mean(-1).argmin()], 3)
-                rows.append(row)
+            here = each["test error"][raised]
+            row[f"at rate {rates[raised]:.2g}"] = with_spread(here)
+            row["against the full rate there"] = "{:+.2f} ± {:.2f}, p = {:.3f}".format(*paired(here, full[raised]))
+            rows.append(row)
     return rows

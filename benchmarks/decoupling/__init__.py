@@ -1,0 +1,1 @@
+"""When do the claims of "Decoupled Weight Decay Regularization" show? See `python -m benchmarks.decoupling --help`."""
