@@ -103,6 +103,7 @@ def decoupled(
         lr_multipliers=lr_multipliers,
         schedule=schedule,
         freeze=freeze,
+        hold_norm=hold_norm,
     )
     rates = scale_by_rates("alpha", *(() if schedule is None else ("eta",)))
     step = without_moments(freeze, directions(direction))

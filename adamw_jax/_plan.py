@@ -25,6 +25,7 @@ class Plan:
     lr_multipliers: Rules | None
     schedule: ScalarOrSchedule | None
     freeze: Mask | None
+    hold_norm: Mask | None
 
     def __post_init__(self) -> None:
         if self.strength.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):

@@ -8,6 +8,7 @@ import optax
 from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 
 from adamw_jax import _checks as checks
+from adamw_jax._direction.averaging import averages, of_momentum
 from adamw_jax._direction.moments import PackedMomentsState, map_moments
 from adamw_jax._direction.storage import storage_of
 from adamw_jax._typing import Params, Scalar, Updates
@@ -125,6 +126,7 @@ def scale_by_adam(
         checks.check_floating("params", params)
         return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 2))
 
+    @averages(lambda _: of_momentum(b1))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)

@@ -16,6 +16,7 @@ from adamw_jax._direction.adam import (
     moment_weights,
     next_moments,
 )
+from adamw_jax._direction.averaging import averages, of_momentum
 from adamw_jax._direction.moments import map_moments
 from adamw_jax._direction.storage import storage_of
 from adamw_jax._typing import Params, Scalar, Updates
@@ -110,6 +111,7 @@ def scale_by_amsgrad(
         checks.check_floating("params", params)
         return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 3))
 
+    @averages(lambda _: of_momentum(b1))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)

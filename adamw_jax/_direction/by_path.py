@@ -112,6 +112,13 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
     return _on_wide_leaves(optax.partition(dict(direction), labels))
 
 
+def direction_per_leaf(direction: Directions, tree: chex.ArrayTree) -> list[Any]:
+    """Return for every leaf, in the order of `jax.tree.leaves`, the transformation that is its direction."""
+    if not isinstance(direction, Mapping):
+        return [direction] * len(jax.tree.leaves(tree))
+    return [direction[label] for label in labels_of(tuple(direction), tree)]
+
+
 def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
     """Return for every leaf the name of its direction, as far as the function that made it tells.
 
@@ -123,6 +130,4 @@ def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
         maker = getattr(transformation.update, "__qualname__", type(transformation).__name__).split(".")[0]
         return maker.removeprefix("scale_by_")
 
-    if not isinstance(direction, Mapping):
-        return [name(direction)] * len(jax.tree.leaves(tree))
-    return [name(direction[label]) for label in labels_of(tuple(direction), tree)]
+    return [name(each) for each in direction_per_leaf(direction, tree)]

@@ -28,19 +28,22 @@ class PackedMomentsState(NamedTuple):
     moments: Updates
 
 
-@jax.custom_jvp
-def refuse_derivative(x: chex.Array) -> chex.Array:
-    """Return x, and raise where a derivative is taken through it."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def refuse_derivative(x: chex.Array, rule: str) -> chex.Array:
+    """Return x, and raise where a derivative is taken through it: the rule says what must be otherwise for that."""
+    del rule
     return x
 
 
 @refuse_derivative.defjvp
-def _refuse(primals: Any, tangents: Any) -> Any:
+def _refuse(rule: str, primals: Any, tangents: Any) -> Any:
     del primals, tangents
     raise ValueError(
-        "`moment_dtype` must be None, float32 or float64 to take derivatives through an update, got a narrow one, "
-        "whose stochastic rounding has none"
+        f"{rule} to take derivatives through an update, got a narrow one, whose stochastic rounding has none"
     )
+
+
+_WIDE = "`moment_dtype` must be None, float32 or float64"
 
 
 @functools.cache
@@ -56,7 +59,7 @@ def _kernel(advance: Kernel, direction: Direction, storage: Storage) -> Kernel:
     def kernel(scalars: Any, g: Any, *stored: Any) -> tuple[chex.Array, ...]:
         count, *numbers = scalars
         old = [moment.astype(g.dtype) for moment in storage.load(stored)]
-        new = [refuse_derivative(moment) for moment in advance(numbers, g, *old)]
+        new = [refuse_derivative(moment, _WIDE) for moment in advance(numbers, g, *old)]
         rounded = storage.store(new, noise(g.shape, count, bits_of(g)))
         loaded = [moment.astype(g.dtype) for moment in storage.load(rounded)]
         return direction(numbers, g, loaded, old), *rounded

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
+from adamw_jax._direction.averaging import averages, of_look_ahead, of_momentum
 from adamw_jax._direction.moments import map_moments
 from adamw_jax._direction.storage import storage_of
 from adamw_jax._typing import Params, Scalar, Updates
@@ -78,6 +79,7 @@ def scale_by_momentum(
         (velocity,) = storage.zeros(params, 1)
         return NarrowTraceState(jnp.zeros([], jnp.int32), velocity) if storage.is_narrow else optax.TraceState(velocity)
 
+    @averages(lambda _: of_look_ahead(momentum) if nesterov else of_momentum(momentum))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count) if storage.is_narrow else None

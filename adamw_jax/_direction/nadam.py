@@ -9,6 +9,7 @@ from jax.lax import add, div, mul
 
 from adamw_jax import _checks as checks
 from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
+from adamw_jax._direction.averaging import averages, of_look_ahead
 from adamw_jax._direction.moments import map_moments
 from adamw_jax._direction.storage import storage_of
 from adamw_jax._typing import Params, Scalar, Updates
@@ -95,7 +96,7 @@ def scale_by_nadam(
     checks.check_flag("shared_correction", shared_correction)
     storage = storage_of("moment_dtype", moment_dtype)
 
-    def momentum_at(t: chex.Array) -> chex.Array:
+    def momentum_at(t: chex.Numeric) -> chex.Array:
         if momentum_decay is None:
             return wide(b1)
         return wide(b1) * (1 - 0.96 ** (t * wide(momentum_decay)) / 2)
@@ -106,6 +107,13 @@ def scale_by_nadam(
         checks.check_floating("params", params)
         return new_state(jnp.zeros([], jnp.int32), jnp.ones([], jnp.result_type(float)), *storage.zeros(params, 2))
 
+    def averaged(count: int | None) -> float:
+        if count is not None:
+            return of_look_ahead(b1, momentum_at(count + 1))
+        stands = momentum_decay is not None and checks.equals(momentum_decay, 0)
+        return of_look_ahead(b1, momentum_at(0) if stands else None)
+
+    @averages(averaged)
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adamw_jax._direction.averaging import averaged_by, averages
 from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.moments import refuse_derivative
 from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16
@@ -29,6 +30,9 @@ class NarrowState(NamedTuple):
     inner_state: optax.OptState
 
 
+_WIDE = "`direction` must keep its state wide, without `with_narrow_state`,"
+
+
 def _owners(state: Any, params: Any) -> list[Any]:
     """Return for every leaf of a state the leaf of its parameter, if it is floating and of that shape; else None."""
     leaves = dict(jax.tree.leaves_with_path(params))
@@ -47,7 +51,8 @@ def _narrowed(state: Any, updates: Updates, count: chex.Array) -> Any:
 
     def store(index: int, leaf: Any, u: Any) -> Any:
         salt = bits_of(u) ^ np.uint32(index * 0x9E3779B9 & 0xFFFFFFFF)
-        return round_to_bfloat16(refuse_derivative(leaf.astype(jnp.float32)), noise(leaf.shape, count, salt) & LOW)
+        wide = refuse_derivative(leaf.astype(jnp.float32), _WIDE)
+        return round_to_bfloat16(wide, noise(leaf.shape, count, salt) & LOW)
 
     rows = enumerate(zip(jax.tree.leaves(state), _owners(state, updates), strict=True))
     return structure_of(state).unflatten([leaf if u is None else store(i, leaf, u) for i, (leaf, u) in rows])
@@ -86,7 +91,7 @@ def with_narrow_state(
       A transformation with the state `NarrowState(count, inner_state)`; its updates are the direction's.
 
     Raises:
-      ValueError, TypeError: another dtype; no transformation.
+      ValueError, TypeError: another dtype; no transformation; a derivative taken through an update.
 
     Source: Gupta et al., arXiv 1502.02551, section 3.1, for the rounding.
 
@@ -102,6 +107,7 @@ def with_narrow_state(
         count = jnp.zeros([], jnp.int32)
         return NarrowState(count, _narrowed(inner.init(params), params, count))
 
+    @averages(averaged_by(direction))
     def update(
         updates: Updates, state: NarrowState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, NarrowState]:

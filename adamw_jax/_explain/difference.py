@@ -21,7 +21,7 @@ COMPARED = (
     "moves",
     "state_bytes",
 )
-"""The columns that are compared: what a parameter gets, not by which rule."""
+"""The columns that are compared: what a parameter gets, not by which rule; `turn`, too, where both tables tell it."""
 
 _TITLES = {"path": "parameter", "what": "what", "old": "old", "new": "new"}
 
@@ -63,9 +63,11 @@ def difference(new: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]
     if missing := sorted(olds.keys() ^ news.keys()):
         only = [f"{path!r} ({'new' if path in news else 'old'})" for path in missing]
         raise ValueError(f"`old` must be a table of the same parameters, got some in one table only: {', '.join(only)}")
+    both_told = all(row["scale_invariant"] is not None for row in (*new, *old))
+    compared = (*COMPARED, "turn") if both_told else COMPARED
     changed = []
     for path, row in news.items():
-        for key in COMPARED:
+        for key in compared:
             if row[key] != olds[path][key]:
                 changed.append({"path": path, "what": key, "old": olds[path][key], "new": row[key]})
     return Difference(changed)

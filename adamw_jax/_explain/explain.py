@@ -15,6 +15,7 @@ from adamw_jax._explain.matches import rule_warnings
 from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.peaks import Factors, counts_of, factors_of, peaks_of
 from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
+from adamw_jax._explain.turns import turns_of
 from adamw_jax._plan import Optimizer
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._typing import Mask
@@ -38,7 +39,8 @@ def explain(
       updates: length of the run, to find the peak of a schedule that is a plain function; the first 100,000 if None.
       updates_per_epoch: to tell timescales in epochs.
       at: tell what the update that `at` updates precede does; None tells the peaks.
-      scale_invariant: which leaves' lengths the loss ignores, to be shown in a column, as a mask by paths.
+      scale_invariant: which leaves' lengths the loss ignores, as a mask by paths or as `scale_invariant` returns it, to
+        be shown in a column, and with it the angle by which an update turns them in equilibrium, where it is known.
       arguments: of the preset.
 
     Returns:
@@ -91,6 +93,8 @@ def explain(
     for row, leaf, aliases, size, is_invariant in extras:
         row["state_bytes"], row["scale_invariant"] = size, is_invariant
         row["flags"] = flags_of(row, leaf, aliases)
+    for row, turn in zip(rows, turns_of(plan, rows, shapes, at), strict=True):
+        row["turn"] = turn
     texts = rule_warnings(plan, shapes)
     for text in texts:
         warnings.warn(text, stacklevel=2)

@@ -24,6 +24,7 @@ COLUMNS = {
     "half_life": "half-life",
     "timescale": "epochs",
     "scale_invariant": "invariant",
+    "turn": "turn/update",
     "moves": "moves",
     "state_bytes": "state bytes",
     "flags": "look twice",
@@ -38,6 +39,7 @@ _OPTIONAL = (
     "proximal_l1",
     "timescale",
     "scale_invariant",
+    "turn",
     "moves",
     "flags",
 )
@@ -55,7 +57,11 @@ class Explanation:
         decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
         decay: share of the weight that l2 takes away in an update;
         half_life: updates that halve a weight, by the decay's form; timescale: 1 / decay in epochs, None if unknown;
-        scale_invariant: as given to `explain`; moves: which values are schedules;
+        scale_invariant: as given to `explain`; turn: the angle in radians by which an update turns a scale-invariant
+        parameter in equilibrium, sqrt(2 decay (1 - b1) / (1 + b1)) for AdamW whatever the rate, None where it is not
+        known: without a decay or with an l1 or a form of its own, unless `hold_norm` holds the parameter; narrower than
+        float32, where rounding turns, too; by a direction of optax's, or by Muon;
+        moves: which values are schedules;
         state_bytes: of the trees in the state; flags: where to look twice.
         Numbers are those at the peak, each of its own, or at the count that `explain` was asked for.
       totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements.
@@ -81,12 +87,14 @@ class Explanation:
 
     def _notes(self) -> list[str]:
         peaks = {key: table.format_cell(value) for key, value in self.peaks.items()}
+        told = "turn" in self._columns()
         return [
             ("at the peak" if self.peaks["at"] is None else "at count {at}").format(**peaks)
             + ": learning rate {learning_rate}, eta {eta}; coupling {coupling!r}, decay times {norm}, "
             "{decay_form}".format(**peaks),
             f"decayed: {self.totals['decayed']:,} of {self.totals['size']:,}; frozen: {self.totals['frozen']:,}; "
             f"{self.totals['scalar_bytes']:,} of the state's bytes are scalars",
+            *(["turn/update: radians, in equilibrium: after about 1 / (decay/update) updates"] if told else []),
             *(f"warning: {text}" for text in self.warnings),
         ]
 

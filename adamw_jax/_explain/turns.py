@@ -1,0 +1,87 @@
+"""The angle by which an update turns a parameter whose length the loss ignores, in equilibrium."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamw_jax._decay.forms import Decoupled
+from adamw_jax._direction.averaging import averaged_gradients
+from adamw_jax._plan import Plan
+from adamw_jax._rules.masks import resolve_mask
+
+
+def equilibrium_turn(share: float, averaged: float) -> float:
+    """Return the angle per update, in radians, at which steps lengthen a parameter as much as its decay shortens it.
+
+        sqrt(2 s / N)
+
+    Gradients of a loss that ignores a parameter's length stand at right angles to it. Each contributes u to the
+    training in all, so that the squared length grows by |u|^2 per update and shrinks by 2 s of itself: |u|^2 = 2 s R^2.
+    A step that averages N of them is |u| / sqrt(N) long. The rate is in the length R alone.
+
+    Args:
+      share: s, what the decay takes of the parameter per update, small against 1.
+      averaged: N, see `averages`; (1 + b1) / (1 - b1) for AdamW.
+
+    Source: Kosson, Messmer & Jaggi, arXiv 2305.17212, table 1: sqrt(2 s (1 - b1) / (1 + b1)) for AdamW, and for SGD
+    with momentum, whose decay there is in the velocity, the same of the share that it takes in all.
+
+    >>> round(equilibrium_turn(0.0019, 19.0), 6)
+    0.014142
+    """
+    return math.sqrt(2 * share / averaged)
+
+
+def held_share(rate: float, averaged: float) -> float:
+    """Return the decay s that would hold a parameter's norm R where every step is `rate` R long.
+
+    The root between 0 and 1 of the balance of lengths, with b = (N - 1) / (N + 1) the momentum that averages N:
+
+        rate^2 (1 - s)^2 (1 + (1 - s) b) = (1 - (1 - s)^2) (1 - (1 - s) b)
+
+    For a small rate it is rate^2 N / 2, so that the parameter turns by the rate itself.
+
+    >>> round(equilibrium_turn(held_share(0.01, 1.0), 1.0), 5), round(equilibrium_turn(held_share(0.1, 19.0), 19.0), 5)
+    (0.01, 0.07695)
+    """
+    b, q = (averaged - 1) / (averaged + 1), rate**2
+    balance = [b * (q - 1), 3 * b - 1 - q * (3 * b + 1), 2 * (1 - b) + q * (3 * b + 2), -q * (b + 1)]
+    return float(min(root.real for root in np.roots(balance) if np.isreal(root) and root.real > 0))
+
+
+def _turn(row: dict[str, Any], dtype: Any, averaged: float | None, is_held: bool, is_plain: bool) -> float | None:
+    if not row["scale_invariant"]:
+        return None
+    if row["multiplier"] == 0:
+        return 0.0
+    if averaged is None or row["rate"] == 0 or row["l1"] or row["proximal_l1"] or jnp.dtype(dtype).itemsize < 4:
+        return None
+    share = held_share(row["rate"], averaged) if is_held else row["decay"]
+    return equilibrium_turn(share, averaged) if (is_held or is_plain) and 0 < share < 1 else None
+
+
+def turns_of(
+    plan: Plan, rows: Sequence[dict[str, Any]], shapes: chex.ArrayTree, count: int | None
+) -> list[float | None]:
+    """Return for every row the angle per update in radians; None where it is not known.
+
+    It is known for scale-invariant leaves of float32 or wider that decay by a plain l2 or are held at their norm, and
+    whose direction tells how many gradients a step averages. A frozen one does not turn.
+
+    Args:
+      plan: the optimizer's options.
+      rows: as `rows_of` returns them, with `scale_invariant`.
+      shapes: the parameters' shapes.
+      count: the count that the rows are for, None for the peaks.
+    """
+    leaves = jax.tree.leaves(shapes)
+    held = [False] * len(leaves) if plan.hold_norm is None else resolve_mask("hold_norm", plan.hold_norm, shapes)
+    averaged = averaged_gradients(plan.direction, shapes, count)
+    is_plain = type(plan.form) is Decoupled
+    rest = zip(rows, leaves, averaged, held, strict=True)
+    return [_turn(row, leaf.dtype, number, is_held, is_plain) for row, leaf, number, is_held in rest]
