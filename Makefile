@@ -8,6 +8,7 @@ export MPLBACKEND = Agg
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.demo
+	@echo "Two programs, about three minutes on two cores; the first picture comes after one"
 	$(BIN)/python examples/maps.py
 	$(BIN)/python examples/digits.py
 	@echo "Next: look at the pictures in examples/out/, then train something of your own: docs/start.md (JAX), docs/how-to/keras.md (Keras)"
@@ -68,11 +69,13 @@ compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
 .PRECIOUS: .compiled/%/.filled
 
 .venv/.demo: pyproject.toml
+	@echo "Setting up .venv with the library and what the demo draws with: 0.8 GB, a few minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[demo]"
 	touch $@
 
 .venv/.filled: pyproject.toml
+	@echo "Setting up .venv with the library and the tools: a few minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch .venv/.demo $@

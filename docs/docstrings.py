@@ -10,7 +10,14 @@ SEVERAL = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
-    """Gives every argument its own description, and makes the doctests at the end examples."""
+    """Gives every argument its own description, makes doctests examples, and tells a function from its module."""
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        """Called at the end: a public name that its module has, too, means the function."""
+        del kwargs
+        for name, member in list(pkg.members.items()):
+            if member.is_alias and member.is_module and name in member.members:
+                pkg.set_member(name, griffe.Alias(name, f"{member.target_path}.{name}"))
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Called for every object that was found."""

@@ -6,23 +6,24 @@ Then: what the tuned decay is worth when only the rate changes, and the error on
 tables, and writes the picture to examples/out/digits.png.
 """
 
-import pathlib
 import time
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from digits_picture import draw
-from sklearn.datasets import load_digits
-from tqdm import tqdm
+import terminal
 
-import adamw_jax as aj
+with terminal.extras():
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+    from digits_picture import draw
+    from sklearn.datasets import load_digits
+    from tqdm import tqdm
+
+    import adamw_jax as aj
 
 SIZES, BATCH, UPDATES, SEEDS = {"hidden_1": (64, 48), "hidden_2": (48, 48), "head": (48, 10)}, 32, 500, 4
 DECAYS = np.geomspace(1e-4, 1e-1, 7)
 CYCLE, EVERY = 100, 50
-OUT = pathlib.Path(__file__).parent / "out"
 
 
 def load():
@@ -158,7 +159,8 @@ def on_the_way(rate, decay):
     return found
 
 
-def main():
+def main(argv=None):
+    path = terminal.writable(terminal.flags(__doc__, quick=False).parse_args(argv).out) / "digits.png"
     maps, rows = {}, {}
     with tqdm(total=len(OPTIMIZERS) + 1, unit="sweep", disable=None) as progress:
         for name, (_, rates) in OPTIMIZERS.items():
@@ -191,8 +193,8 @@ def main():
     for name, errors in way.items():
         print(f"{name:16}" + "".join(f"{errors[:, n // EVERY - 1].mean():8.2f}" for n in times))
     rates = {name: rates for name, (_, rates) in OPTIMIZERS.items()}
-    draw(OUT / "digits.png", maps, rates, DECAYS, rows, way, EVERY, [CYCLE, 3 * CYCLE])
-    print(f"\npicture: {OUT / 'digits.png'}")
+    draw(path, maps, rates, DECAYS, rows, way, EVERY, [CYCLE, 3 * CYCLE])
+    print(f"\npicture: {path}")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,5 @@ def draw(path, maps, rates, decays, rows, way, every, restarts):
         ylabel="test error (%)",
         title="3. adamw: if you stop here, this is what you have",
     )
-    path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,29 +1,33 @@
-"""keras-adamw's README example on Keras 3, and pictures of the factor eta_t and the rate lr_t over its 72 iterations.
+"""keras-adamw's README example on Keras 3: penalties become decays, a rate by layer name, a cosine that restarts.
 
-KERAS_BACKEND=jax python examples/keras_lstm.py [folder for the pictures, default examples/out]
+    python examples/keras_lstm.py
+
+Prints what every weight gets and a table of the epochs; draws the factor eta_t and the rate lr_t over the 72 iterations
+into examples/out/keras_lstm.png.
 """
 
 import os
-import sys
-from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+import terminal
 
-import keras
-import matplotlib.pyplot as plt
-import numpy as np
-from keras.layers import LSTM, Dense, Input
-from keras.models import Model
-from keras.regularizers import l1, l1_l2, l2
+os.environ["KERAS_BACKEND"] = "jax"
 
-from adamw_jax.keras import AdamW
+with terminal.extras():
+    import keras
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from keras.layers import LSTM, Dense, Input
+    from keras.models import Model
+    from keras.regularizers import l1, l1_l2, l2
 
-EPOCHS, ITERATIONS = 3, 24
+    from adamw_jax.keras import AdamW
+
+EPOCHS, ITERATIONS, UNITS, QUICK_UNITS = 3, 24, 60, 4
 
 
-def build():
+def build(units):
     ipt = Input(shape=(120, 4))
-    x = LSTM(60, activation="relu", name="lstm_1", kernel_regularizer=l1(1e-4), recurrent_regularizer=l2(2e-4))(ipt)
+    x = LSTM(units, activation="relu", name="lstm_1", kernel_regularizer=l1(1e-4), recurrent_regularizer=l2(2e-4))(ipt)
     out = Dense(1, activation="sigmoid", kernel_regularizer=l1_l2(1e-4, 2e-4))(x)
     model = Model(ipt, out)
     optimizer = AdamW(
@@ -34,36 +38,39 @@ def build():
 
 
 def train(model):
-    """The factor and the rate after each iteration."""
+    """Return the factor and the rate after each iteration, and a row per epoch."""
     rng = np.random.default_rng(0)
-    eta_t, lr_t = [], []
+    ways, rows = {"eta_t": [], "lr_t": []}, []
     for epoch in range(EPOCHS):
         for _ in range(ITERATIONS):
             x, y = rng.random((10, 120, 4)), rng.integers(0, 2, (10, 1))  # stand-ins for data
             loss = model.train_on_batch(x, y)
-            eta_t.append(float(model.optimizer.eta_t))
-            lr_t.append(float(model.optimizer.lr_t))
-        print(f"epoch {epoch + 1}: loss {loss:.3f}, t_cur {int(model.optimizer.t_cur)}")
-    return {"eta_t": eta_t, "lr_t": lr_t}
+            for name, way in ways.items():
+                way.append(float(getattr(model.optimizer, name)))
+        rows.append([epoch + 1, f"{loss:.3f}", int(model.optimizer.t_cur), ways["eta_t"][-1]])
+    return ways, rows
 
 
-def picture(name, values, folder):
-    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-    axes.plot(range(1, len(values) + 1), values, linewidth=2)
-    axes.set(xlabel="iterations", ylabel=name, xlim=(0, len(values)), ylim=(0, None))
-    for restart in range(ITERATIONS, len(values), ITERATIONS):
-        axes.axvline(restart, color="gray", linewidth=0.5)
-    figure.savefig(folder / f"keras_lstm_{name}.png", dpi=120)
+def draw(ways, path):
+    figure, axes = plt.subplots(len(ways), 1, figsize=(8, 4.5), sharex=True, layout="constrained")
+    for ax, (name, values) in zip(axes, ways.items(), strict=True):
+        ax.plot(range(1, len(values) + 1), values, linewidth=2)
+        ax.set(ylabel=name, xlim=(0, len(values)), ylim=(0, None))
+        for restart in range(ITERATIONS, len(values), ITERATIONS):
+            ax.axvline(restart, color="gray", linewidth=0.5)
+    axes[-1].set_xlabel("iterations (grey: restarts)")
+    figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-def main():
+def main(argv=None):
+    given = terminal.flags(__doc__).parse_args(argv)
+    path = terminal.writable(given.out) / "keras_lstm.png"
     keras.utils.set_random_seed(0)
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "out")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in train(build()).items():
-        picture(name, values, folder)
-    print(f"pictures in {folder}")
+    ways, rows = train(build(QUICK_UNITS if given.quick else UNITS))
+    print(f"\n{terminal.table(['epoch', 'loss', 't_cur', 'eta_t'], rows)}")
+    draw(ways, path)
+    print(f"\npicture: {path}")
 
 
 if __name__ == "__main__":

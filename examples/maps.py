@@ -9,22 +9,26 @@ picture to examples/out/decoupling.png.
 """
 
 import itertools
-import pathlib
 import sys
 import time
 
-import jax
-import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
-import optax
+try:
+    import terminal
+except ModuleNotFoundError:  # imported from the folder above
+    from examples import terminal
 
-import adamw_jax as aj
+with terminal.extras():
+    import jax
+    import jax.numpy as jnp
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import optax
+
+    import adamw_jax as aj
 
 SIZES, BATCH, UPDATES, SEEDS = (16, 48, 48, 8), 32, 4000, 3
 RATES, DECAYS = np.geomspace(1e-3, 1e-1, 5), np.geomspace(1e-5, 1, 11)
 COUPLINGS = {"the paper's form": "schedule", "the coupled form": "learning_rate"}
-OUT = pathlib.Path(__file__).parent / "out"
 
 
 def teacher(examples=4000, noise=0.0, gain=2.0, seed=0):
@@ -164,7 +168,8 @@ def titles(maps):
     return {words[form]: losses for form, losses in maps.items()}
 
 
-def main():
+def main(argv=None):
+    path = terminal.writable(terminal.flags(__doc__, quick=False).parse_args(argv).out) / "decoupling.png"
     maps = {}
     for form, coupling in COUPLINGS.items():
         begin = time.perf_counter()
@@ -178,8 +183,8 @@ def main():
     for form, losses in maps.items():
         slope = coupling_slope(RATES, DECAYS, losses)
         print(f"{form}: ten times the rate wants {10**slope:.2g} times the decay (slope {slope:+.2f})")
-    draw(titles(maps), OUT / "decoupling.png")
-    print(f"picture: {OUT / 'decoupling.png'}")
+    draw(titles(maps), path)
+    print(f"\npicture: {path}")
 
 
 if __name__ == "__main__":

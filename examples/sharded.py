@@ -4,23 +4,31 @@
     python examples/sharded.py --processes 2   2 processes of 2 virtual devices, which meet over the loopback
 
 Data parallel: every device holds everything. ZeRO-1: the state is split. FSDP: the parameters are split, too. All three
-print the losses of one device, and what a device holds.
+print the losses of one device, and what a device holds; the picture shows both, in examples/out/sharded.png.
 """
 
-import argparse
+import pathlib
 import socket
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+try:
+    import terminal
+except ModuleNotFoundError:  # imported from the folder above
+    from examples import terminal
 
-import adamw_jax
+with terminal.extras():
+    import jax
+    import jax.numpy as jnp
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import optax
+    from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-VOCABULARY, WIDTH, HEADS, LAYERS, LENGTH, BATCH, STEPS = 64, 64, 4, 2, 32, 16, 30
+    import adamw_jax
+
+VOCABULARY, WIDTH, HEADS, LAYERS, LENGTH, BATCH = 64, 64, 4, 2, 32, 16
+STEPS, QUICK_STEPS = 30, 2
 
 STATE_MODES = {"data parallel": "replicated", "zero1": "zero1", "fsdp": "like_params"}
 
@@ -77,8 +85,8 @@ def batch(step):
     return (start + stride * jnp.arange(LENGTH)) % VOCABULARY
 
 
-def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
-    """Return the losses, and a line that says what one device holds."""
+def train(mesh: Mesh, mode: str, steps: int) -> tuple[list[float], list[int]]:
+    """Return the losses, and the bytes of the parameters and of the state that one device holds."""
     whole = NamedSharding(mesh, P())
     params = init_params()
     placement = adamw_jax.fsdp_shardings(params, mesh=mesh) if mode == "fsdp" else jax.tree.map(lambda _: whole, params)
@@ -96,60 +104,81 @@ def train(mesh: Mesh, mode: str) -> tuple[list[float], str]:
     step = jax.jit(step, out_shardings=(placement, state_placement, whole), donate_argnums=(0, 1))
     losses = []
     with jax.set_mesh(mesh):
-        for index in range(STEPS):
+        for index in range(steps):
             params, state, loss = step(params, state, index)
             losses.append(float(loss))
-    held = [adamw_jax.bytes_per_device(tree) for tree in (params, state)]
-    line = f"{mode:<14}{mesh.size:>8}{held[0]:>16,}{held[1]:>16,}{losses[0]:>12.6f}{losses[-1]:>12.6f}"
-    return losses, line
+    return losses, [adamw_jax.bytes_per_device(tree) for tree in (params, state)]
 
 
-def compare(modes: list[str]) -> None:
-    """Train on all devices in each way; the first process trains on one device, too, and compares."""
+def draw(runs: dict[str, tuple[list[float], list[int]]], path: pathlib.Path) -> None:
+    """Draw what a device holds, and the losses: lines that lie on top of one another."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    begin = np.zeros(len(runs))
+    for index, (what, color) in enumerate((("parameters", "#0072B2"), ("optimizer's state", "#D55E00"))):
+        values = np.array([held[index] for _, held in runs.values()]) / 1024
+        left.barh(list(runs), values, left=begin, color=color, label=what)
+        begin += values
+    left.invert_yaxis()
+    left.set(xlabel="KiB on each device", title="What a device holds")
+    left.legend()
+    for (name, (losses, _)), width in zip(runs.items(), np.linspace(7, 1, len(runs)), strict=True):
+        right.plot(range(1, len(losses) + 1), losses, linewidth=width, label=name)
+    right.set(xlabel="update", ylabel="loss", title="The same losses, one line on top of the other")
+    right.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def compare(modes: list[str], steps: int, path: pathlib.Path) -> None:
+    """Train on all devices in each way; the first process trains on one device, too, compares and draws."""
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,))
-    runs = {mode: train(mesh, mode) for mode in modes}
+    sharded = {mode: train(mesh, mode, steps) for mode in modes}
     if jax.process_index() > 0:
         return
-    print(f"{jax.process_count()} process(es), {len(devices)} devices")
-    print(f"{'':<14}{'devices':>8}{'params, B/dev':>16}{'state, B/dev':>16}{'first loss':>12}{'last loss':>12}")
     alone = Mesh(devices[:1], ("data",), axis_types=(AxisType.Auto,))
-    expected, line = train(alone, "data parallel")
-    print(line.replace("data parallel", "one device   "))
-    for mode, (losses, line) in runs.items():
-        gap = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
-        print(f"{line}   within {gap:.0e} of one device")
-        if gap > 1e-4:  # float32 sums over devices in another order, amplified by the steps of training
-            raise SystemExit(f"{mode}: a loss differs from one device's by a factor of 1 + {gap:.1e}")
+    runs = {"one device": train(alone, "data parallel", steps)} | sharded
+    expected, rows, gaps = runs["one device"][0], [], {}
+    for mode, (losses, (params, state)) in runs.items():
+        gap = gaps[mode] = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
+        number, said = (mesh.size, f"within {gap:.0e} of one device") if mode in sharded else (1, "-")
+        rows.append([mode, number, f"{params:,}", f"{state:,}", f"{losses[0]:.6f}", f"{losses[-1]:.6f}", said])
+    print(f"{jax.process_count()} process(es), {len(devices)} devices\n")
+    titles = ["", "devices", "params, B/dev", "state, B/dev", "first loss", "last loss", "all losses"]
+    print(terminal.table(titles, rows))
+    draw(runs, path)
+    print(f"\npicture: {path}")
+    if max(gaps.values()) > 1e-4:  # float32 sums over devices in another order, amplified by the steps of training
+        terminal.stop(f"a loss differs from one device's: {gaps}", code=1)
 
 
-def launch(processes: int, modes: list[str]) -> None:
+def launch(processes: int, arguments: list[str]) -> None:
     """Start this program once per process, and end with an error if one of them does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, __file__, "--processes", str(processes), "--modes", *modes]
-    command += ["--address", address, "--index"]
+    command = [sys.executable, __file__, *arguments, "--address", address, "--index"]
     children = [subprocess.Popen([*command, str(index)]) for index in range(processes)]
     if codes := [code for code in (child.wait() for child in children) if code]:
         raise SystemExit(f"a process ended with exit code {codes[0]}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> None:
+    parser = terminal.flags(__doc__)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--modes", nargs="+", choices=STATE_MODES, default=list(STATE_MODES))
     parser.add_argument("--address", help="where the processes meet; set by the program itself")
     parser.add_argument("--index", type=int, help="which of the processes this one is; set by the program itself")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
+    path = terminal.writable(options.out) / "sharded.png"
     if options.processes > 1 and options.index is None:
-        launch(options.processes, options.modes)
+        launch(options.processes, sys.argv[1:] if argv is None else argv)
         return
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8 if options.processes == 1 else 2)
     if options.processes > 1:
         jax.distributed.initialize(options.address, options.processes, options.index)
-    compare(options.modes)
+    compare(options.modes, QUICK_STEPS if options.quick else STEPS, path)
 
 
 if __name__ == "__main__":

@@ -32,12 +32,13 @@ class _Parser(argparse.ArgumentParser):
         stop(f"{message} (--help lists the flags)")
 
 
-def flags(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the flags that all examples have."""
+def flags(description: str, *, quick: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the flags that all examples have; `--quick` only where there is such a mode."""
     parser = _Parser(description=description.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument(
-        "--quick", action="store_true", help="a few seconds, to see that it runs: the figures say nothing"
-    )
+    if quick:
+        parser.add_argument(
+            "--quick", action="store_true", help="a few seconds, to see that it runs: the figures say nothing"
+        )
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="folder for the picture (default: examples/out)")
     return parser
 

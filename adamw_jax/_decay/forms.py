@@ -193,4 +193,9 @@ FORMS = {"decoupled": Decoupled(), "cautious": Cautious(), "anchored": Anchored(
 
 def form_of(decay: str | Decoupled) -> Decoupled:
     """Return the form that an argument tells: a name, or the form itself."""
-    return decay if isinstance(decay, Decoupled) else FORMS[checks.check_choice("decay", decay, FORMS)]
+    if isinstance(decay, Decoupled):
+        return decay
+    if not isinstance(decay, str) or decay not in FORMS:
+        names = ", ".join(map(repr, FORMS))
+        raise ValueError(f"`decay` must be one of {names}, or a form such as Huber(1.0), got {decay!r}")
+    return FORMS[decay]

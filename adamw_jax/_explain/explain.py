@@ -67,7 +67,7 @@ def explain(
     at the peak: learning rate 0.001, eta 1; coupling 'schedule', decay times 1, decoupled
     decayed: 32 of 36; frozen: 0; 12 of the state's bytes are scalars
     """
-    if not isinstance(tx, optax.GradientTransformation):
+    if callable(tx) and not isinstance(tx, optax.GradientTransformation):
         tx = tx(**arguments)
     elif arguments:
         raise TypeError(f"`tx` must be a preset, not what it returned, to take arguments, got {sorted(arguments)}")

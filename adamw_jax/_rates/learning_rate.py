@@ -42,7 +42,8 @@ def with_learning_rate(
       A transformation whose updates are those of `inner`.
 
     Raises:
-      ValueError, TypeError: a rate that is negative, not finite, or neither a number nor callable.
+      ValueError, TypeError: a rate that is negative, not finite, or neither a number nor callable; in `update`, another
+        state.
 
     Source: alpha in Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
 
@@ -67,6 +68,11 @@ def with_learning_rate(
     def update(
         updates: Updates, state: LearningRateState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, LearningRateState]:
+        if not isinstance(state, LearningRateState):
+            kind = type(state).__name__
+            raise TypeError(
+                f"`state` must be what init(params) returned, as in update(updates, state, params), got a {kind}"
+            )
         alpha = rate(state.count)
         provided = {**extra_args, "alpha": alpha, "count": state.count}
         updates, inner_state = inner.update(updates, state.inner_state, params, **provided)

@@ -14,7 +14,7 @@ def require_jax() -> None:
         import keras
     except ModuleNotFoundError as error:
         if error.name == "keras":
-            raise ImportError("adamw_jax.keras needs Keras: pip install 'adamw_jax[keras]'") from error
+            raise ImportError("adamw_jax.keras needs Keras 3: pip install keras") from error
         chosen = os.environ.get("KERAS_BACKEND", "tensorflow (Keras's default)")
         raise ImportError(
             f"adamw_jax.keras needs Keras's JAX backend; the backend {chosen} does not import: {fix}"
