@@ -9,7 +9,6 @@ import pytest
 import adamw_jax as aj
 from examples import maps
 from tests import reference_turn as twin
-from tests.running import quick_jit
 
 KERNEL = {"kernel": jax.ShapeDtypeStruct((4, 4), jnp.float32)}
 
@@ -66,20 +65,16 @@ def test_a_held_norm_turns_by_the_rate_less_what_the_momentum_lengthens(directio
 
 
 NETWORKS = {
-    "adamw": (lambda decay: aj.adamw(0.01, b2=0.99, weight_decay=decay), 0.01),
-    "sgdw": (lambda decay: aj.sgdw(0.3, weight_decay=decay), 0.01),
-    "held": (lambda _: aj.adamw(0.01, b2=0.99, hold_norm="dense"), 0.0),
+    "adamw": lambda: aj.adamw(0.01, b2=0.99, weight_decay=0.01),
+    "sgdw": lambda: aj.sgdw(0.3, weight_decay=0.01),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_turns_as_its_table_says(name):
-    make, decay = NETWORKS[name]
-    tx = aj.observe(make(decay))
+    tx = aj.observe(NETWORKS[name]())
     (x, y), _ = maps.teacher(examples=2000, noise=0.2)
     params = maps.init_params(jax.random.key(0))
-    flags = aj.scale_invariant(maps.loss_of, params, x[:64], y[:64])
-    assert all(jax.tree.leaves(flags))
 
     def step(carry, key):
         params, state = carry
@@ -88,8 +83,8 @@ def test_a_network_turns_as_its_table_says(name):
         return (optax.apply_updates(params, updates), state), state.angle
 
     keys = jax.random.split(jax.random.key(1), 800)
-    _, angles = quick_jit(lambda start: jax.lax.scan(step, start, keys))((params, tx.init(params)))
-    told = {row["path"]: row["turn"] for row in aj.explain(tx, params, scale_invariant=flags).rows}
+    _, angles = jax.jit(lambda start: jax.lax.scan(step, start, keys))((params, tx.init(params)))
+    told = {row["path"]: row["turn"] for row in aj.explain(tx, params, scale_invariant="dense").rows}
     ratios = [float(angles[path][-300:].mean()) / turn for path, turn in told.items()]
     # Gradients of two updates are a little alike, and the columns of a kernel have gradients of their own size: single
     # kernels are 20 % off, all three together few percent.
