@@ -5,8 +5,8 @@ from typing import Any
 
 import griffe
 
-SEVERAL = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
-"""Arguments that share a description: `b1, b2: decay rates`."""
+SEVERAL = re.compile(r"^(  )(\w+(?:,\s+\w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+"""Arguments that share a description, on a line or several: `b1, b2: decay rates`."""
 
 
 class Docstrings(griffe.Extension):
@@ -26,7 +26,7 @@ class Docstrings(griffe.Extension):
             return
         text, *examples = re.split(r"^(?=>>> )", obj.docstring.value, maxsplit=1, flags=re.MULTILINE)
         if obj.is_function or obj.is_class:
-            text = SEVERAL.sub(lambda m: "\n".join(f"{m[1]}{name}: {m[3]}" for name in m[2].split(", ")), text)
+            text = SEVERAL.sub(lambda m: "\n".join(f"{m[1]}{name}: {m[3]}" for name in re.split(r",\s+", m[2])), text)
         for example in examples:
             text += "Examples:\n" + re.sub(r"^(?=.)", "    ", example, flags=re.MULTILINE)
         obj.docstring.value = text

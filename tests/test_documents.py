@@ -110,3 +110,19 @@ def test_the_site_reads_what_is_returned_as_words():
                 read += 1
                 assert str(section.value[0].annotation) == str(function.returns), function.path
     assert read > 40
+
+
+def test_the_site_shows_every_argument_of_a_public_function():
+    """Arguments that share a description have a row each; a function that shares its module's name is the one shown."""
+    package = griffe.load("adamw_jax", extensions=griffe.load_extensions(ROOT / "docs" / "docstrings.py"))
+    told = 0
+    for module in (package, package["plot"], package["keras"]):
+        for name in (name for name in module.members if not name.startswith("_")):
+            function = module[name]
+            assert not function.is_module or function.is_init_module, function.path
+            sections = function.docstring.parse("google", warnings=False) if function.is_function else []
+            for section in (section for section in sections if section.kind.value == "parameters"):
+                rows = [argument.name.lstrip("*") for argument in section.value]
+                assert sorted(rows) == sorted(argument.name for argument in function.parameters), function.path
+                told += 1
+    assert told > 40

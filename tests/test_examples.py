@@ -16,7 +16,9 @@ TITLES = {
     "language_model": ["optimizer", "validation loss (nats)", "updates skipped", "bits of the parameters"],
     "fine_tuning": ["backbone", "new digits (%)", "old digits, old head (%)"],
     "equinox_sweep": ["learning rate", "best decay", "test loss (nats)"],
+    "keras_lstm": ["epoch", "loss", "t_cur", "eta_t"],
 }
+PROGRAMS = [*TITLES, "digits", "maps", "sharded"]
 
 
 @pytest.fixture
@@ -35,6 +37,14 @@ def test_an_example_ends_in_a_picture_and_a_table_and_is_quiet_in_a_log(load, na
     pixels = matplotlib.image.imread(tmp_path / "new" / f"{name}.png")
     assert pixels[..., :3].std() > 0.05
     assert err == ""
+
+
+def test_the_sharded_example_compares_with_one_device_and_draws(load, tmp_path, capsys):
+    path = tmp_path / "sharded.png"
+    load("sharded").compare(["zero1"], 2, path)
+    out = capsys.readouterr().out
+    assert re.search(r"zero1 +8 .* within \de-0\d of one device", out)
+    assert matplotlib.image.imread(path)[..., :3].std() > 0.05
 
 
 def test_the_table_is_what_its_docstring_shows(load):
@@ -127,7 +137,7 @@ def said(module, capsys, arguments):
     return err.partition(": ")[2].strip()
 
 
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_bad_flags_and_folders_are_told_in_one_line(load, name, tmp_path, capsys):
     module = load(name)
     assert said(module, capsys, ["--quik"]) == "unrecognized arguments: --quik (--help lists the flags)"
@@ -168,7 +178,16 @@ def test_checkpoints_that_are_not_this_runs_are_told_in_one_line(load, kind, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("language_model", "flax"), ("fine_tuning", "keras"), ("equinox_sweep", "equinox")]
+    ("name", "package"),
+    [
+        ("language_model", "flax"),
+        ("fine_tuning", "keras"),
+        ("equinox_sweep", "equinox"),
+        ("keras_lstm", "keras"),
+        ("digits", "tqdm"),
+        ("maps", "matplotlib"),
+        ("sharded", "matplotlib"),
+    ],
 )
 def test_a_missing_extra_is_told_in_one_line(load, name, package, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)

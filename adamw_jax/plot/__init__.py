@@ -1,8 +1,8 @@
 """Pictures of schedules, sweeps and training histories (matplotlib, the extra `plot`)."""
 
-import importlib.util
+from importlib.util import find_spec as _find_spec
 
-if importlib.util.find_spec("matplotlib") is None:
+if _find_spec("matplotlib") is None:
     raise ImportError("adamw_jax.plot needs matplotlib: pip install matplotlib")
 
 from adamw_jax.plot._curves import history as history, schedule as schedule
