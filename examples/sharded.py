@@ -170,6 +170,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--address", help="where the processes meet; set by the program itself")
     parser.add_argument("--index", type=int, help="which of the processes this one is; set by the program itself")
     options = parser.parse_args(argv)
+    if options.processes < 1:
+        parser.error(f"--processes must be 1 or more, got {options.processes}")
     path = terminal.writable(options.out) / "sharded.png"
     if options.processes > 1 and options.index is None:
         launch(options.processes, sys.argv[1:] if argv is None else argv)

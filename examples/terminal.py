@@ -24,7 +24,8 @@ def extras() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "a package").partition(".")[0]
-        stop(f"{package} is not installed: run `pip install '.[examples]'` in the folder that holds examples/")
+        pip = f"{sys.executable} -m pip"  # the one of this environment
+        stop(f"{package} is not installed: run `{pip} install '.[examples]'` in the folder that holds examples/")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -147,6 +147,11 @@ def test_bad_flags_and_folders_are_told_in_one_line(load, name, tmp_path, capsys
     )
 
 
+def test_a_number_of_processes_that_makes_no_sense_is_told_in_one_line(load, capsys):
+    arguments = ["--processes", "0"]
+    assert said(load("sharded"), capsys, arguments) == "--processes must be 1 or more, got 0 (--help lists the flags)"
+
+
 def test_a_folder_without_permission_is_told_in_one_line(load, monkeypatch, tmp_path, capsys):
     def refuse(**arguments):
         raise PermissionError(13, "Permission denied")
@@ -195,5 +200,6 @@ def test_a_missing_extra_is_told_in_one_line(load, name, package, monkeypatch, c
         runpy.run_path(str(EXAMPLES / f"{name}.py"))
     assert ended.value.code == 2
     assert capsys.readouterr().err.partition(": ")[2] == (
-        f"{package} is not installed: run `pip install '.[examples]'` in the folder that holds examples/\n"
+        f"{package} is not installed: run `{sys.executable} -m pip install '.[examples]'` in the folder that holds "
+        "examples/\n"
     )
