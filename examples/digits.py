@@ -22,8 +22,7 @@ with terminal.extras():
     import adamw_jax as aj
 
 SIZES, BATCH, UPDATES, SEEDS = {"hidden_1": (64, 48), "hidden_2": (48, 48), "head": (48, 10)}, 32, 500, 4
-DECAYS = np.geomspace(1e-4, 1e-1, 7)
-CYCLE, EVERY = 100, 50
+DECAYS, CYCLE, EVERY = np.geomspace(1e-4, 1e-1, 7), 100, 50
 
 
 def load():
