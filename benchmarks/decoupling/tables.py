@@ -48,8 +48,8 @@ def best():
     rows = []
     for title, (_, found) in load("best").items():
         for form in found:
-            if form not in HELD:
-                peer = {"AdamW": "Adam + L2", "SGDW": "SGD + L2"}.get(form)
+            peer = {"AdamW": "Adam + L2", "SGDW": "SGD + L2"}.get(form)
+            if peer or "L2" in form:
                 rows.append({"regime": title} | _against(found, form, peer, "L2"))
     return rows
 
@@ -72,9 +72,12 @@ def hold_norm():
     """Norms that are held, the rate tuned alone, against AdamW at its best pair; on fresh seeds."""
     rows = []
     for title, (_, found) in load("best").items():
-        held = [form for form in HELD if form in found]
-        for form in ["AdamW", *held] if held else []:
-            rows.append({"regime": title} | _against(found, form, "AdamW" if form in HELD else None, "AdamW"))
+        if set(HELD) & set(found):
+            forms = [form for form in found if "Adam" in form and "L2" not in form]
+            rows += [
+                {"regime": title} | _against(found, form, "AdamW" if form != "AdamW" else None, "AdamW")
+                for form in forms
+            ]
     return rows
 
 
