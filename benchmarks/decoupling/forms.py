@@ -105,5 +105,5 @@ TRANSFORMER = {
 } | {form: (_axis(1e-3, 10**-0.5, 4), [0.0]) for form in HELD}
 """For the character transformer."""
 
-LEAN_LOW = {form: (_axis(10**-3.5, 1e-2), decays) for form, (_, decays) in LEAN.items()}
-"""For a network that no normalization protects from a large rate."""
+LEAN_LOW = {form: (_axis(10**-2.5, 1e-1), _axis(1e-5, 10**-2.5)) for form in LEAN}
+"""For a network without a normalization, which larger decays flatten."""
