@@ -9,6 +9,7 @@ from benchmarks.decoupling.rotation import predicted
 from benchmarks.decoupling.run_tables import budgets, multiplier, restarts
 from benchmarks.decoupling.size_tables import size_rules, sizes, width
 
+ENDS_FREE = "AdamW, none at the ends"
 WITHIN = 1.5
 """A rate counts for a slope if its best score is at most so many times the grid's."""
 
@@ -72,12 +73,13 @@ def hold_norm():
     """Norms that are held, the rate tuned alone, against AdamW at its best pair; on fresh seeds."""
     rows = []
     for title, (_, found) in load("best").items():
-        if set(HELD) & set(found):
-            forms = [form for form in found if "Adam" in form and "L2" not in form]
-            rows += [
-                {"regime": title} | _against(found, form, "AdamW" if form != "AdamW" else None, "AdamW")
-                for form in forms
-            ]
+        if not set(HELD) & set(found):
+            continue
+        rivals = {"AdamW": None} | {form: "AdamW" for form in found if form in (*HELD, ENDS_FREE)}
+        if ENDS_FREE in found:
+            rivals["Adam, norms held but at the ends"] = ENDS_FREE
+        for form, rival in rivals.items():
+            rows.append({"regime": title} | _against(found, form, rival, "rival") | {"rival": rival or ""})
     return rows
 
 
