@@ -128,8 +128,10 @@ def width(axes):
             for forms in found["values"].values()
             for each in forms.values()
         )
-        row[0].set_ylim(0.97 * low, 1.6 * low)
+        row[0].set_ylim(0.97 * low, 1.35 * low)
         row[0].legend(fontsize=9)
+    for ax in axes.flat:
+        ax.set_visible(ax.has_data())
 
 
 PICTURES = {

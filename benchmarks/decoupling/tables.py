@@ -31,8 +31,12 @@ def slope(measured, name):
 
 def separable():
     """(b) The slope of log(best decay) over log(rate), with its 90 % bootstrap interval over the seeds."""
-    rows = []
+    rows, regimes = [], {}
     for title, (_, found) in load("grid").items():
+        regimes[title] = found
+        if ENDS_FREE in found:
+            regimes[f"{title}, no decay at the ends"] = {"AdamW": found[ENDS_FREE]}
+    for title, found in regimes.items():
         for kind in ("error", "loss"):
             row = {"regime": title, "seeds": len(found["AdamW"]["seeds"]), "slope on": f"validation {kind}"}
             slopes = {form: slope(found[form], f"validation {kind}") for form in found}
