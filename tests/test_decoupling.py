@@ -28,6 +28,13 @@ def test_held_kernels_keep_their_norm_and_turn(form, head_moves):
     assert not jnp.array_equal(new["body"]["kernel"], params["body"]["kernel"])
 
 
+def test_the_ends_may_be_left_without_a_decay():
+    params = {"body": jnp.ones((2, 2)), "bias": jnp.ones(2), "head": jnp.ones((2, 2))}
+    tx = FORMS["AdamW, none at the ends"](0.1, 0.5, lambda count: 1.0, 0.99)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    assert jax.tree.map(lambda u: float(u.sum()), updates) == {"body": -2.0, "bias": 0.0, "head": 0.0}
+
+
 def test_a_reading_shows_no_stretch_twice_and_none_of_the_other_parts():
     problem = one_reading(0, examples=10_000)
     for x, y in problem:

@@ -26,7 +26,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ["maps", "rotation", "grid", "best", "budgets", "restarts", "multiplier", "sizes", "width", "tables"]
     parser.add_argument("--parts", default=",".join(parts))
-    parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="of grid and best; all of them")
+    parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="of grid, best and width; all of them")
     parser.add_argument("--forms", nargs="*", help="of grid; all of a regime's")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of grid")
     args = parser.parse_args()
@@ -39,7 +39,7 @@ def main():
         "restarts": runs.restarts,
         "multiplier": runs.multiplier,
         "sizes": sizes.measure,
-        "width": width.measure,
+        "width": lambda: width.measure(args.regimes),
         "tables": publish,
     }
     for part in args.parts.split(","):

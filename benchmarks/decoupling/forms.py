@@ -6,10 +6,12 @@ import optax
 
 import adamw_jax as aj
 
+ENDS = ("head", "tokens", "places")
 
-def kernels(decay):
-    """Return the rule that decays what has two axes or more."""
-    return lambda path, leaf: decay if leaf.ndim > 1 else 0.0
+
+def kernels(decay, but=()):
+    """Return the rule that decays what has two axes or more, and a path that begins with none of `but`."""
+    return lambda path, leaf: decay if leaf.ndim > 1 and not path.startswith(but) else 0.0
 
 
 def _penalty(direction):
@@ -22,8 +24,9 @@ def _penalty(direction):
     return make
 
 
-def _adamw(rate, decay, schedule, b2):
-    return aj.adamw(rate, b2=b2, weight_decay=kernels(decay), schedule=schedule)
+def _adamw(*free):
+    """Return AdamW in the paper's form, with no decay where a path begins with one of `free`."""
+    return lambda rate, decay, schedule, b2: aj.adamw(rate, b2=b2, weight_decay=kernels(decay, free), schedule=schedule)
 
 
 def _sgdw(rate, decay, schedule, b2):
@@ -44,12 +47,13 @@ def _held(*free):
 
 
 FORMS = {
-    "AdamW": _adamw,
+    "AdamW": _adamw(),
+    "AdamW, none at the ends": _adamw(*ENDS),
     "Adam + L2": _penalty(lambda b2: aj.scale_by_adam(b2=b2)),
     "SGDW": _sgdw,
     "SGD + L2": _penalty(lambda b2: aj.scale_by_momentum(0.9)),
     "Adam, norms held": _held(),
-    "Adam, norms held but at the ends": _held("head", "tokens", "places"),
+    "Adam, norms held but at the ends": _held(*ENDS),
 }
 """AdamW and SGDW in the paper's form; and in place of a decay, the norms of the start (Wen et al., arXiv 2606.16899).
 
@@ -97,8 +101,9 @@ HELD = HELD_ALL | {"Adam, norms held but at the ends": HELD_ALL["Adam, norms hel
 TRANSFORMER = {
     "AdamW": (_axis(1e-3, 10**-0.5), _axis(10**-3.5, 1e-1)),
     "Adam + L2": (_axis(1e-3, 10**-0.5), _axis(1e-5, 1e-2)),
+    "AdamW, none at the ends": (_axis(10**-2.5, 10**-0.5), _axis(1e-3, 1e-1)),
 } | {form: (_axis(1e-3, 10**-0.5, 4), [0.0]) for form in HELD}
 """For the character transformer."""
 
-LEAN_LOW = {form: (_axis(10**-3.5, 1e-2), decays) for form, (_, decays) in LEAN.items()}
-"""For a network that no normalization protects from a large rate."""
+LEAN_LOW = {form: (_axis(10**-2.5, 1e-1), _axis(1e-5, 10**-2.5)) for form in LEAN}
+"""For a network without a normalization, which larger decays flatten."""

@@ -115,7 +115,7 @@ def sizes(axes):
 def width(axes):
     """Draw the validation loss over the rate for every width, a row per network, a panel per form."""
     for row, (title, (_, found)) in zip(axes, load("width").items(), strict=False):
-        for ax, form in zip(row, found["values"]["1"], strict=True):
+        for ax, form in zip(row, found["values"]["1"], strict=False):
             for color, (factor, forms) in zip(style()[0], found["values"].items(), strict=False):
                 losses = np.asarray(forms[form]["validation loss"], float).mean(-1)
                 ax.semilogx(found["rates"], losses, color=color, label=f"width x {factor}")
@@ -128,8 +128,10 @@ def width(axes):
             for forms in found["values"].values()
             for each in forms.values()
         )
-        row[0].set_ylim(0.97 * low, 1.6 * low)
+        row[0].set_ylim(0.97 * low, 1.35 * low)
         row[0].legend(fontsize=9)
+    for ax in axes.flat:
+        ax.set_visible(ax.has_data())
 
 
 PICTURES = {

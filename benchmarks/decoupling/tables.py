@@ -9,6 +9,7 @@ from benchmarks.decoupling.rotation import predicted
 from benchmarks.decoupling.run_tables import budgets, multiplier, restarts
 from benchmarks.decoupling.size_tables import size_rules, sizes, width
 
+ENDS_FREE = "AdamW, none at the ends"
 WITHIN = 1.5
 """A rate counts for a slope if its best score is at most so many times the grid's."""
 
@@ -30,8 +31,12 @@ def slope(measured, name):
 
 def separable():
     """(b) The slope of log(best decay) over log(rate), with its 90 % bootstrap interval over the seeds."""
-    rows = []
+    rows, regimes = [], {}
     for title, (_, found) in load("grid").items():
+        regimes[title] = found
+        if ENDS_FREE in found:
+            regimes[f"{title}, no decay at the ends"] = {"AdamW": found[ENDS_FREE]}
+    for title, found in regimes.items():
         for kind in ("error", "loss"):
             row = {"regime": title, "seeds": len(found["AdamW"]["seeds"]), "slope on": f"validation {kind}"}
             slopes = {form: slope(found[form], f"validation {kind}") for form in found}
@@ -48,8 +53,8 @@ def best():
     rows = []
     for title, (_, found) in load("best").items():
         for form in found:
-            if form not in HELD:
-                peer = {"AdamW": "Adam + L2", "SGDW": "SGD + L2"}.get(form)
+            peer = {"AdamW": "Adam + L2", "SGDW": "SGD + L2"}.get(form)
+            if peer or "L2" in form:
                 rows.append({"regime": title} | _against(found, form, peer, "L2"))
     return rows
 
@@ -72,9 +77,13 @@ def hold_norm():
     """Norms that are held, the rate tuned alone, against AdamW at its best pair; on fresh seeds."""
     rows = []
     for title, (_, found) in load("best").items():
-        held = [form for form in HELD if form in found]
-        for form in ["AdamW", *held] if held else []:
-            rows.append({"regime": title} | _against(found, form, "AdamW" if form in HELD else None, "AdamW"))
+        if not set(HELD) & set(found):
+            continue
+        rivals = {"AdamW": None} | {form: "AdamW" for form in found if form in (*HELD, ENDS_FREE)}
+        if ENDS_FREE in found:
+            rivals["Adam, norms held but at the ends"] = ENDS_FREE
+        for form, rival in rivals.items():
+            rows.append({"regime": title} | _against(found, form, rival, "rival") | {"rival": rival or ""})
     return rows
 
 

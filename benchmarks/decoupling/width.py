@@ -15,7 +15,8 @@ from benchmarks.decoupling.sizes import UPDATES, WIDTHS, widened
 from benchmarks.decoupling.trainings import train
 
 RATES = [2.0**k / 1000 for k in range(9)]
-COUPLED, HELD = "AdamW, times the rate", "Adam, norms held but at the ends"
+COUPLED = "AdamW, times the rate"
+MLP, TRANSFORMER = "normalized MLP", "character transformer, one pass"
 
 
 def tuned(rates, decays, losses):
@@ -24,38 +25,44 @@ def tuned(rates, decays, losses):
     return rates[row], decays[column]
 
 
-def over(regime, pair, held, seeds):
+def over(regime, pair, rates, forms, seeds):
     """Return {form: {score: (rate, seed)}}."""
     schedule = aj.cosine_warm_restarts(regime.updates, endpoint=False)
     best_rate, best_decay = pair
     found = {}
-    for name, form, decay_at in (
-        ("AdamW", "AdamW", lambda rate: best_decay),
-        (COUPLED, "AdamW", lambda rate: best_decay * rate / best_rate),
-        (held, held, lambda rate: 0.0),
-    ):
+    for name in forms:
 
-        def run(rate, decay, seed, form=form):
+        def run(rate, decay, seed, form="AdamW" if name == COUPLED else name):
             return train(regime, FORMS[form](rate, decay, schedule, regime.b2), seed)
 
-        grid = [{"rate": rate, "decay": decay_at(rate), "seed": seed} for rate in RATES for seed in range(seeds)]
+        decay_at = {rate: best_decay * (rate / best_rate if name == COUPLED else 1.0) for rate in rates}
+        grid = [{"rate": rate, "decay": decay_at[rate], "seed": seed} for rate in rates for seed in range(seeds)]
         values = aj.sweep(run, grid, chunk_size=regime.at_once, progress=False).values
-        found[name] = {score: each.reshape(len(RATES), seeds).tolist() for score, each in values.items()}
+        found[name] = {score: each.reshape(len(rates), seeds).tolist() for score, each in values.items()}
     return found
 
 
-def measure():
-    """Measure the fully normalized MLP and the character transformer; needs their parts `sizes` and `grid`."""
+def normalized():
+    """Return pair, rates and scores of the fully normalized MLP; needs the part `sizes`."""
     first = load("sizes")["width"][1]["1"]
     pair = tuned(first["rate"], first["decay"], first["values"]["validation loss"])
-    begin, found = now(), {}
-    for factor in WIDTHS:
-        found[str(factor)] = over(widened(factor)._replace(updates=UPDATES["width"]), pair, "Adam, norms held", 5)
-    save("width", "normalized MLP", begin, {"rates": RATES, "pair": pair, "values": found})
-    title = "character transformer, one pass"
-    grid = load("grid")[title][1]["AdamW"]
+    forms = ["AdamW", COUPLED, "Adam, norms held"]
+    regimes = {factor: widened(factor)._replace(updates=UPDATES["width"]) for factor in WIDTHS}
+    return pair, RATES, {str(factor): over(regime, pair, RATES, forms, 5) for factor, regime in regimes.items()}
+
+
+def reading():
+    """Return pair, rates and scores of the character transformer; needs its part `grid`."""
+    grid = load("grid")[TRANSFORMER][1]["AdamW"]
     pair = tuned(grid["rates"], grid["decays"], grid["values"]["validation loss"])
-    begin, found = now(), {}
-    for factor in WIDTHS:
-        found[str(factor)] = over(transformer(factor), pair, HELD, 3)
-    save("width", title, begin, {"rates": RATES, "pair": pair, "values": found})
+    forms = ["AdamW", "Adam, norms held but at the ends"]
+    return pair, RATES[3:], {str(factor): over(transformer(factor), pair, RATES[3:], forms, 3) for factor in WIDTHS}
+
+
+def measure(networks):
+    """Measure those of the two networks."""
+    for title, scores in {MLP: normalized, TRANSFORMER: reading}.items():
+        if title in networks:
+            begin = now()
+            pair, rates, values = scores()
+            save("width", title, begin, {"rates": rates, "pair": pair, "values": values})
