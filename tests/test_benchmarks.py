@@ -1,5 +1,6 @@
 """The numbers that the benchmarks derive, on made-up measurements; the rotation; the pictures."""
 
+import functools
 import json
 
 import jax
@@ -20,6 +21,7 @@ from benchmarks.decoupling.regimes import by_lot, shift
 from benchmarks.decoupling.rotation import angle, predicted, turning
 from benchmarks.decoupling.trainings import Problem, Regime, fit, train
 from examples import maps
+from tests.running import quick_jit
 
 RATES, DECAYS = np.geomspace(1e-3, 1e-1, 5), np.geomspace(1e-6, 1.0, 25)
 
@@ -109,7 +111,8 @@ def test_the_map_network_ignores_the_length_of_its_kernels():
     (x, y), _ = maps.teacher(examples=8)
     params = maps.init_params(jax.random.key(0))
     long = jax.tree.map(lambda p: 10 * p, params)
-    np.testing.assert_allclose(maps.logits(long, x), maps.logits(params, x), atol=1e-4)
+    logits = quick_jit(maps.logits)
+    np.testing.assert_allclose(logits(long, x), logits(params, x), atol=1e-4)
     assert y.shape == (8,)
 
 
@@ -119,24 +122,31 @@ def test_the_convolution_is_that_of_xla(axes, stride):
     kernel = jax.random.normal(jax.random.key(1), (*[3] * axes, 3, 4))
     letters = "HW"[:axes]
     names = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-    expected = jax.lax.conv_general_dilated(x, kernel, [stride] * axes, [(1, 1)] * axes, dimension_numbers=names)
-    np.testing.assert_allclose(convolve(x, kernel, stride), expected, atol=1e-4)  # sums of 27 products near 1
+    of_xla = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=[stride] * axes,
+        padding=[(1, 1)] * axes,
+        dimension_numbers=names,
+    )
+    both = quick_jit(lambda x, kernel: (convolve(x, kernel, stride), of_xla(x, kernel)))
+    np.testing.assert_allclose(*both(x, kernel), atol=1e-4)  # sums of 27 products near 1
 
 
 def test_predictions_of_a_batch_norm_do_not_depend_on_one_another():
     init, logits = residual("batch", width=2)
-    params = init(jax.random.key(0))
+    params = quick_jit(init)(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (12, 40, 1))
-    np.testing.assert_allclose(logits(params, x, 8)[:10], logits(params, x[:10], 8), atol=1e-5)
+    of_eight = quick_jit(lambda x: logits(params, x, 8))
+    np.testing.assert_allclose(of_eight(x)[:10], of_eight(x[:10]), atol=1e-5)
 
 
 def test_labels_by_lot_and_shifts_leave_shapes_and_most_labels():
     y = jnp.zeros(4000, jnp.int32)
-    drawn = by_lot(jax.random.key(0), y, 0.2, 10)
+    drawn = quick_jit(by_lot, static_argnums=3)(jax.random.key(0), y, 0.2, 10)
     # A tenth of those drawn stay what they were: 0.18, and five standard deviations of a share of 4000.
     assert float((drawn != y).mean()) == pytest.approx(0.18, abs=0.03)
     for shape in ((3, 40, 1), (3, 8, 8, 1)):
-        assert shift(jax.random.key(1), jnp.ones(shape)).shape == shape
+        assert jax.eval_shape(shift, jax.random.key(1), jnp.ones(shape)).shape == shape
 
 
 def test_one_pass_takes_every_example_once():

@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AxisType
 
 import adamw_jax as aj
+from tests.running import quick_jit
 
 PARTS = "mu|nu|moments|trace"
 OPTIMIZERS = {
@@ -25,7 +26,7 @@ OPTIMIZERS = {
 
 def model():
     layers = {
-        f"layer_{i:02d}": {"kernel": jnp.full((16, 24), 0.1 * i, jnp.float32), "bias": jnp.zeros(24)} for i in range(18)
+        f"layer_{i:02d}": {"kernel": jnp.full((16, 24), 0.1 * i, jnp.float32), "bias": jnp.zeros(24)} for i in range(5)
     }
     return jax.device_put(layers | {"head": {"kernel": jnp.ones((24, 3))}}, jax.devices()[0])
 
@@ -46,7 +47,7 @@ def trained(tx, steps=5, *, plain=False):
     params = model()
     state = jax.device_put(tx.init(params), jax.devices()[0]) if plain else tx.init(params)
     places = tuple(jax.tree.map(lambda leaf: leaf.sharding, tree) for tree in (params, state))
-    step = jax.jit(step, donate_argnums=(0, 1), out_shardings=places)
+    step = quick_jit(step, donate_argnums=(0, 1), out_shardings=places)
     for k in range(steps):
         params, state = step(params, state, jax.device_put(gradients(k), jax.devices()[0]))
     assert len(traces) == 1
@@ -79,7 +80,7 @@ def test_it_composes_with_zero1_and_the_report_tells_both_memories(moment_dtype)
     places = aj.state_shardings(tx, params, **options)
     state = aj.init_sharded(tx, params, **options)
     assert jax.tree.map(lambda leaf: leaf.sharding, state) == places
-    step = jax.jit(tx.update, out_shardings=(jax.tree.map(lambda p: p.sharding, params), places))
+    step = quick_jit(tx.update, out_shardings=(jax.tree.map(lambda p: p.sharding, params), places))
     grads = jax.device_put(gradients(0), jax.NamedSharding(mesh, jax.P()))
     updates, state = step(grads, state, params)
     assert jax.tree.map(lambda leaf: leaf.sharding, state) == places

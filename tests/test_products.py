@@ -106,31 +106,43 @@ def test_a_float32_stands_for_the_number_of_three_decimals_next_to_it():
         assert as_written(number) == float(number)
 
 
-@pytest.mark.parametrize("period", [1, 3, 5, 15, 25, 35, 45, 105, 1000, 10**7])
-def test_a_schedule_has_the_same_cycles_whether_its_numbers_are_traced_or_not(period):
-    """In float32, 15 times 1.1 is no tie."""
+PERIODS = [1, 3, 5, 15, 25, 35, 45, 105, 1000, 10**7]
+"""In float32, 15 times 1.1 is no tie."""
 
-    def cycles(period, t_mult):
-        schedule = aj.cosine_warm_restarts(period, t_mult=t_mult)
-        position = schedule.start()
-        lengths = []
-        for _ in range(6):
-            lengths.append(position.period)
-            position = schedule.advance(position._replace(t_cur=position.period - 1))
-        return jnp.stack(lengths)
 
+def cycles(period, t_mult):
+    schedule = aj.cosine_warm_restarts(period, t_mult=t_mult)
+    position = schedule.start()
+    lengths = []
+    for _ in range(6):
+        lengths.append(position.period)
+        position = schedule.advance(position._replace(t_cur=position.period - 1))
+    return jnp.stack(lengths)
+
+
+def cycles_twin(period, t_mult):
+    lengths = [period]
+    while len(lengths) < 6:
+        lengths.append(twin(lengths[-1], t_mult))
+    return lengths
+
+
+def test_a_schedule_of_traced_numbers_has_the_cycles_of_python():
+    of_all_periods = jax.jit(jax.vmap(cycles, (0, None)))
     for t_mult in SHORT:
-        expected = [period]
-        while len(expected) < 6:
-            expected.append(twin(expected[-1], t_mult))
-        for got in (
-            cycles(period, t_mult),
-            jax.jit(cycles)(period, t_mult),
-            jax.jit(cycles)(period, jnp.float32(t_mult)),
-            cycles(period, np.float32(t_mult)),
-            cycles(period, jnp.float32(t_mult)),
-        ):
-            np.testing.assert_array_equal(got, expected, str(t_mult))
+        expected = [cycles_twin(period, t_mult) for period in PERIODS]
+        for number in (t_mult, jnp.float32(t_mult)):
+            np.testing.assert_array_equal(of_all_periods(of_all(PERIODS), number), expected, str(t_mult))
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a_schedule_of_known_numbers_has_the_cycles_of_python(turn):
+    """Every factor with every period, in one of three forms: each form with every factor, and with every period."""
+    forms = (lambda t_mult: t_mult, np.float32, jnp.float32)
+    for i, period in enumerate(PERIODS[turn::3]):
+        for j, t_mult in enumerate(SHORT):
+            number = forms[(turn + i + j) % 3](t_mult)
+            np.testing.assert_array_equal(cycles(period, number), cycles_twin(period, t_mult), str((period, number)))
 
 
 @pytest.mark.parametrize("t_mult", [1, 2, 3, 1000.0, 2.0**30, 2.0**31, 1e300])
