@@ -47,6 +47,11 @@ def entry(text: str) -> list[Instruction]:
     return found
 
 
+def instructions(text: str) -> int:
+    """Return how many instructions a program has, those inside of its loops among them."""
+    return len(re.findall(r"^\s+(?:ROOT )?%[\w.-]+ = ", text, re.MULTILINE))
+
+
 def kernels(text: str) -> list[Instruction]:
     """Return the instructions of ENTRY that read and write: on a GPU, each is a launch."""
     return [each for each in entry(text) if each.operation not in NO_KERNEL]

@@ -25,6 +25,7 @@ ENTRY %main.3 (p.1: f32[64,64], s.1: f32[]) -> (f32[64,64], bf16[64,64]) {
 
 def test_a_program_is_read():
     assert [kernel.name for kernel in programs.kernels(TEXT)] == ["scale", "loop"]
+    assert programs.instructions(TEXT) == 9
     assert programs.bytes_moved(TEXT) == (4 + 4) + (4 * 64 * 64 + 4) + (4 + 2) * 64 * 64
     assert programs.large_results(TEXT) == [2]
     assert programs.wide_floats(TEXT) == (1, 0)

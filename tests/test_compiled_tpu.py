@@ -1,10 +1,15 @@
-"""What updates compiled for a TPU v5e cost in the compiler's own estimate, and need of its memory; nothing runs."""
+"""What updates compiled for a TPU v5e cost in the compiler's own estimate, and need of its memory; nothing runs.
+
+And what the same version of XLA makes of them for a CPU.
+"""
 
 import functools
 
 import pytest
 
 from benchmarks import compiled, compiled_host, programs, targets
+
+import jax  # isort: skip - targets says first that it runs on the CPU
 
 PLACE = targets.device("v5e")
 LEAF = {"dense": {"kernel": (4096, 4096)}}
@@ -36,6 +41,15 @@ def test_every_leaf_is_one_loop(storage):
     tree = {f"layer_{i:02d}": {"kernel": (512, 512)} for i in range(12)}
     text = compiled.lower(compiled.CASES[f"adamw {storage}"], tree, PLACE)[0].compile().as_text()
     assert sum(kernel.operation == "fusion" for kernel in programs.kernels(text)) == len(tree)
+
+
+@pytest.mark.parametrize(("storage", "loops"), [("bfloat16", 2), ("packed", 1), ("packed8", 1)])
+def test_on_a_cpu_only_loops_that_write_moments_hash(storage, loops):
+    """A loop that hashes has the hash's first multiplier once; the seed, which all of them share, has it once more."""
+    tree = {f"layer_{i}": {"kernel": (16, 16)} for i in range(4)}
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    text = compiled.lower(compiled.CASES[f"adamw {storage}"], tree, place)[0].compile().as_text()
+    assert text.count(f"constant({0x7FEB352D})") == loops * len(tree) + 1
 
 
 @pytest.mark.parametrize("moment_dtype", ["float32", "packed"])

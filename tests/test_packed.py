@@ -8,7 +8,7 @@ import pytest
 
 import adamw_jax as aj
 from adamw_jax._direction.eight_bits import pack8, unpack8
-from adamw_jax._direction.rounding import LOW, mix, noise, round_bits, round_to_bfloat16
+from adamw_jax._direction.rounding import LOW, mix, noise, round_bits, round_to_bfloat16, seed_of
 from adamw_jax._direction.storage import pack, unpack
 
 NARROW = ["packed", "bfloat16", "packed8"]
@@ -56,13 +56,13 @@ def as_bits(x):
 @pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4), (1, 1)], ids=str)
 def test_noise_is_the_twins_bit_for_bit(shape):
     for count, leaf in [(1, 0), (2, 0), (2, 5), (2**31 - 1, 2000)]:
-        got = noise(shape, jnp.int32(count), np.uint32(leaf))
+        got = noise(shape, seed_of(jnp.int32(count)), np.uint32(leaf))
         np.testing.assert_array_equal(got, noise_twin(shape, count, leaf))
 
 
 def test_the_index_of_a_leaf_beyond_32_bits_wraps():
     """A leaf of 2^33 elements: its last ones, of which alone the compiled program makes anything."""
-    last = jax.jit(lambda count: noise((2**17, 2**16), count, np.uint32(3))[-1, -4:])(jnp.int32(5))
+    last = jax.jit(lambda count: noise((2**17, 2**16), seed_of(count), np.uint32(3))[-1, -4:])(jnp.int32(5))
     index = np.arange(2**32 - 4, 2**32, dtype=np.uint64).astype(np.uint32)
     np.testing.assert_array_equal(last, mix_twin(index ^ mix_twin(5) ^ np.uint32(3)))
 
@@ -141,8 +141,8 @@ def test_subnormal_numbers_round_like_the_others():
 @pytest.mark.parametrize("x", [1.0, 1.003, 1.00001, -3.1415927, 1e-30, 0.0])
 def test_rounding_is_unbiased_over_elements_and_over_steps(x):
     for words in (
-        noise((65536,), jnp.int32(7), np.uint32(3)),
-        jax.vmap(lambda count: noise((), count, np.uint32(3)))(jnp.arange(65536)),
+        noise((65536,), seed_of(jnp.int32(7)), np.uint32(3)),
+        jax.vmap(lambda count: noise((), seed_of(count), np.uint32(3)))(jnp.arange(65536)),
     ):
         rounded = round_to_bfloat16(jnp.full(65536, x, jnp.float32), words & LOW).astype(jnp.float32)
         spacing = 2.0 ** (np.floor(np.log2(abs(x))) - 7) if x else 0.0
@@ -152,7 +152,7 @@ def test_rounding_is_unbiased_over_elements_and_over_steps(x):
 
 def test_noise_is_uncorrelated_across_elements_steps_leaves_and_halves():
     def uniform(count, leaf):
-        words = np.asarray(noise((256, 256), jnp.int32(count), np.uint32(leaf)))
+        words = np.asarray(noise((256, 256), seed_of(jnp.int32(count)), np.uint32(leaf)))
         return (words >> 16) / 65536 - 0.5, (words & 0xFFFF) / 65536 - 0.5
 
     high, low = uniform(1, 0)
@@ -255,7 +255,7 @@ def test_eight_bit_words_end_where_the_documentation_says():
 
 @pytest.mark.parametrize("x", [1.0, 1.1, -0.3, 3e-8, 1e-9, 0.0])
 def test_eight_bit_rounding_is_unbiased(x):
-    words = noise((65536,), jnp.int32(7), np.uint32(3))
+    words = noise((65536,), seed_of(jnp.int32(7)), np.uint32(3))
     mu, nu = (np.float64(m) for m in unpack8(pack8(jnp.full(65536, x), jnp.full(65536, x * x), words)))
     # The standard error of the mean of 65536 draws from two neighbours is at most spacing / 2 / 256; five of them.
     np.testing.assert_allclose(mu.mean(), x, atol=5 / 512 * max(abs(x) / 4, 2.0**-30))

@@ -64,10 +64,11 @@ def pack8(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
       mu, nu: float32 arrays, nu >= 0.
       bits: uint32 noise of the same shape: the lowest 21 bits round mu, the highest nu.
     """
-    # One conversion, at the end: the arithmetic of 16 bits costs a TPU's compiler more.
     sign = (bits_of(mu) >> np.uint32(16)) & _SIGN
     upper = sign | (MU.encode(jnp.abs(mu), bits & _BELOW) << np.uint32(8))
-    return (upper | NU.encode(nu, bits >> np.uint32(11))).astype(jnp.uint16)
+    # Both are narrowed before they meet: a loop that ends in a unary operation is computed anew wherever its result is
+    # used.
+    return upper.astype(jnp.uint16) | NU.encode(nu, bits >> np.uint32(11)).astype(jnp.uint16)
 
 
 def unpack8(words: chex.Array) -> tuple[chex.Array, chex.Array]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 
-from adamw_jax._direction.rounding import bits_of, noise
+from adamw_jax._direction.rounding import bits_of, noise, seed_of
 from adamw_jax._direction.storage import Storage
 from adamw_jax._leaves import Kernel, map_leaves
 from adamw_jax._typing import Updates
@@ -57,10 +57,10 @@ def _kernel(advance: Kernel, direction: Direction, storage: Storage) -> Kernel:
         return wide_kernel
 
     def kernel(scalars: Any, g: Any, *stored: Any) -> tuple[chex.Array, ...]:
-        count, *numbers = scalars
+        seed, *numbers = scalars
         old = [moment.astype(g.dtype) for moment in storage.load(stored)]
         new = [refuse_derivative(moment, _WIDE) for moment in advance(numbers, g, *old)]
-        rounded = storage.store(new, noise(g.shape, count, bits_of(g)))
+        rounded = storage.store(new, noise(g.shape, seed, bits_of(g)))
         loaded = [moment.astype(g.dtype) for moment in storage.load(rounded)]
         return direction(numbers, g, loaded, old), *rounded
 
@@ -96,4 +96,6 @@ def map_moments(
       The directions, and the new moments as stored.
     """
     kernel = _kernel(advance, direction, storage)
-    return map_leaves(kernel, (count, *scalars) if storage.is_narrow else scalars, (updates, *stored))
+    if count is not None and storage.is_narrow:
+        scalars = (seed_of(count), *scalars)
+    return map_leaves(kernel, scalars, (updates, *stored))

@@ -11,7 +11,7 @@ import optax
 from adamw_jax._direction.averaging import averaged_by, averages
 from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.moments import refuse_derivative
-from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16
+from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of
 from adamw_jax._leaves import structure_of
 from adamw_jax._state import parameter_of
 from adamw_jax._typing import Params, Updates
@@ -48,11 +48,12 @@ def _owners(state: Any, params: Any) -> list[Any]:
 
 def _narrowed(state: Any, updates: Updates, count: chex.Array) -> Any:
     """Return the state with trees like the updates rounded; their bits are the salt, as in every narrow storage."""
+    seed = seed_of(count)
 
     def store(index: int, leaf: Any, u: Any) -> Any:
         salt = bits_of(u) ^ np.uint32(index * 0x9E3779B9 & 0xFFFFFFFF)
         wide = refuse_derivative(leaf.astype(jnp.float32), _WIDE)
-        return round_to_bfloat16(wide, noise(leaf.shape, count, salt) & LOW)
+        return round_to_bfloat16(wide, noise(leaf.shape, seed, salt) & LOW)
 
     rows = enumerate(zip(jax.tree.leaves(state), _owners(state, updates), strict=True))
     return structure_of(state).unflatten([leaf if u is None else store(i, leaf, u) for i, (leaf, u) in rows])

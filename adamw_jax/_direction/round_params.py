@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax import _checks as checks
-from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16, widen
+from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of, widen
 from adamw_jax._leaves import extra_arg
 from adamw_jax._typing import Params, Updates
 
 
-def _land(p: Any, u: Any, count: Any) -> Any:
+def _land(p: Any, u: Any, seed: Any) -> Any:
     if p.dtype != jnp.bfloat16:
         return u
     start = widen(p)
-    rounded = round_to_bfloat16(start + u.astype(jnp.float32), noise(p.shape, count, bits_of(u)) & LOW)
+    rounded = round_to_bfloat16(start + u.astype(jnp.float32), noise(p.shape, seed, bits_of(u)) & LOW)
     return widen(rounded) - start
 
 
@@ -73,7 +73,7 @@ def round_to_params(round_params: bool = True) -> optax.GradientTransformationEx
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to be rounded, got None")
-        count = jnp.asarray(extra_arg("count", extra_args), jnp.int32)
-        return jax.tree.map(lambda p, u: _land_jit(p, u, count), params, updates), state
+        seed = seed_of(jnp.asarray(extra_arg("count", extra_args), jnp.int32))
+        return jax.tree.map(lambda p, u: _land_jit(p, u, seed), params, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)

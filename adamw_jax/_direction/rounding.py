@@ -32,22 +32,29 @@ def bits_of(x: chex.Array) -> chex.Array:
     return jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
 
 
-def noise(shape: tuple[int, ...], count: chex.Array, salt: chex.Array) -> chex.Array:
-    """Return uniform 32-bit words that depend on an element's index, the number of the update and a salt.
+@jax.jit
+def seed_of(count: chex.Array) -> chex.Array:
+    """Return mix(count) modulo 2^32 - 1, uint32: the seed of an update's noise, a scalar that all leaves share."""
+    # XLA takes a remainder to be dear, and computes it once; without one, every loop that rounds repeats the hash.
+    return jax.lax.rem(mix(count.astype(jnp.uint32)), np.uint32(0xFFFFFFFF))
 
-        mix(index ^ mix(count) ^ salt)          index: in row-major order, modulo 2^32
+
+def noise(shape: tuple[int, ...], seed: chex.Array, salt: chex.Array) -> chex.Array:
+    """Return uniform 32-bit words that depend on an element's index, the update's seed and a salt.
+
+        mix(index ^ seed ^ salt)          index: in row-major order, modulo 2^32
 
     The salt is what makes leaves of one shape differ: the bits of their gradients. A number per leaf would do it, too,
     but it would be a constant of its own in every compiled loop, so that no two leaves could share one.
 
     Args:
       shape: the leaf's shape.
-      count: number of the update, an integer scalar.
+      seed: a uint32 scalar, see `seed_of`.
       salt: uint32, a scalar or of the leaf's shape.
     """
     # One iota, reshaped: a sum over the axes has several operands, and XLA would share it between loops, as an array.
     index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    return mix(index ^ mix(count.astype(jnp.uint32)) ^ salt)
+    return mix(index ^ seed ^ salt)
 
 
 def noisy_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
