@@ -12,6 +12,7 @@ import pytest
 
 import adamw_jax as aj
 from tests import reference_variants as twins
+from tests.running import quick_jit
 
 UPDATES = 12
 ALPHA = 0.05
@@ -75,7 +76,7 @@ def trajectory(tx, params, gradients):
         params = optax.apply_updates(params, updates)
         return (params, state), params
 
-    return jax.jit(lambda params, gradients: jax.lax.scan(step, (params, tx.init(params)), gradients)[1])(
+    return quick_jit(lambda params, gradients: jax.lax.scan(step, (params, tx.init(params)), gradients)[1])(
         params, gradients
     )
 

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import adamw_jax as aj
+from tests.running import quick_jit
 
 PRESETS = {"adamw": aj.adamw, "nadamw": aj.nadamw, "sgdw": aj.sgdw}
 RESTARTS = aj.cosine_warm_restarts(6, eta_min=0.1)
@@ -22,7 +23,7 @@ def grads(params, k):
 
 
 def trajectory(tx, params=PARAMS, steps=12):
-    update, state = jax.jit(tx.update), tx.init(params)
+    update, state = quick_jit(tx.update), tx.init(params)
     for k in range(steps):
         updates, state = update(grads(params, k), state, params)
         params = optax.apply_updates(params, updates)
@@ -61,7 +62,7 @@ def test_an_injected_learning_rate_can_be_set(name):
 def test_traced_numbers_neither_recompile_nor_change_the_trajectory(name):
     traces = []
 
-    @jax.jit
+    @quick_jit
     def step(rate, decay, g, state, params):
         traces.append(1)
         tx = PRESETS[name](rate, weight_decay=decay, schedule=RESTARTS)

@@ -12,6 +12,7 @@ from keras import layers
 
 import adamw_jax as aj
 from tests import reference_watch as twin
+from tests.running import quick_jit
 
 X = np.random.RandomState(0).randn(64, 12).astype(np.float32)
 IMAGES = np.random.RandomState(1).randn(16, 8, 8, 3).astype(np.float32)
@@ -56,7 +57,7 @@ def cross_entropy(logits, labels):
 
 def flags_of(model, x, labels):
     """Return {path: flag} of a linen model in training."""
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = quick_jit(model.init)(jax.random.key(0), x)
     params, rest = variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
     def loss(params, x, labels):
