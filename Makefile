@@ -22,11 +22,11 @@ survival: .venv/.filled
 	$(BIN)/python benchmarks/survival.py pair
 
 test: .venv/.filled lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: .venv/.filled
 	$(BIN)/python -m pip install --quiet pytest-cov
-	$(BIN)/python -m pytest -n 2 --cov adamw_jax --cov-report term-missing:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov adamw_jax --cov-report term-missing:skip-covered
 
 lint: .venv/.filled
 	$(BIN)/ruff check .
