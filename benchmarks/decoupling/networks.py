@@ -16,6 +16,12 @@ def batch_norm(x, scale, rows):
 
 
 def layer_norm(x, scale, rows):
+    """Return x with mean 0 and one variance over the channels and places of each example."""
+    del rows
+    return jax.nn.standardize(x, axis=tuple(range(1, x.ndim)), epsilon=1e-5) * scale
+
+
+def layer_norm_at_places(x, scale, rows):
     """Return x with mean 0 and one variance over the channels of each place."""
     del rows
     return jax.nn.standardize(x, epsilon=1e-5) * scale
@@ -27,7 +33,7 @@ def no_norm(x, scale, rows):
     return x
 
 
-NORMS = {"batch": batch_norm, "layer": layer_norm, "none": no_norm}
+NORMS = {"batch": batch_norm, "layer": layer_norm, "layer at places": layer_norm_at_places, "none": no_norm}
 
 
 def convolve(x, kernel, stride=1):

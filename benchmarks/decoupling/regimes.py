@@ -174,6 +174,7 @@ REGIMES = {
     "CNN, BatchNorm, 20 % by lot": _signals("batch", LEAN | LEAN_SGD | HELD, examples=1000, noise=0.2),
     "CNN, BatchNorm": _signals("batch", examples=1000),
     "CNN, LayerNorm, 20 % by lot": _signals("layer", examples=1000, noise=0.2),
+    "CNN, LayerNorm at each place, 20 % by lot": _signals("layer at places", examples=1000, noise=0.2),
     "CNN, no normalization, 20 % by lot": _signals("none", LEAN_LOW, examples=1000, noise=0.2),
     "digits, CNN, BatchNorm, 20 % by lot": Regime(
         _IMAGES, *residual("batch", axes=2, width=8), 600, 32, shift, at_once=1, axes=LEAN
