@@ -66,7 +66,7 @@ def separable(axes):
         ax.set(xlim=(-3.2, 3.2), ylim=(len(regimes) - 0.5, -0.5), title=f"on validation {kind}")
         ax.set_xlabel("power of the rate by which the best decay moves")
         ax.grid(axis="x", alpha=0.3)
-    axes.flat[0].legend(fontsize=9)
+    axes.flat[0].legend(fontsize=9, loc="center right")
 
 
 def restarts(axes):
