@@ -22,9 +22,10 @@ from examples import maps
 RATES, DECAYS, DECAY = [1e-3, 10**-2.5, 1e-2, 10**-1.5], [1e-3, 10**-2.5, 1e-2], 10**-2.5
 
 
-def predicted(decay, b1=0.9):
-    """Return the angle per update in radians, of the paper's form in equilibrium."""
-    return (2 * decay * (1 - b1) / (1 + b1)) ** 0.5
+def predicted(decay):
+    """Return the angle per update in radians that `explain` tells of AdamW in the paper's form."""
+    params = {"kernel": jax.ShapeDtypeStruct((2, 2), float)}
+    return aj.explain(aj.adamw(RATES[0], weight_decay=decay), params, scale_invariant="kernel").rows[0]["turn"]
 
 
 def angle(a, b):
