@@ -46,4 +46,4 @@ def written(middle, ends, plus=0.0):
     """Return an estimate and its interval as text, both moved by `plus`."""
     if np.isnan(middle):
         return "-"
-    return f"{middle + plus:.2f} [{ends[0] + plus:.2f}, {ends[1] + plus:.2f}]"
+    return f"{middle + plus:z.2f} [{ends[0] + plus:z.2f}, {ends[1] + plus:z.2f}]"
