@@ -269,8 +269,8 @@ def test_without_spikes_a_run_is_the_unwrapped_one_bit_for_bit(name, how):
     wanted, wanted_state = drive(tx, grads)
     chex.assert_trees_all_equal(state.inner_state, wanted_state)
     # Where the addition of the update is in the same loop, XLA may round it together with the multiplication before, in
-    # one program and not in the other: a unit (1.2e-7) of the parameter in each of 8 updates.
-    bits = {"rtol": 1e-6, "atol": 1e-8} if how == "scan" else {"rtol": 0, "atol": 0}
+    # one program and not in the other: half a unit of numbers up to 1, 6e-8, in each of 8 updates.
+    bits = {"rtol": 1e-6, "atol": 5e-7} if how == "scan" else {"rtol": 0, "atol": 0}
     chex.assert_trees_all_close(params, wanted, **bits)
     assert int(state.skipped) == 0
 
