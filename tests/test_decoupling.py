@@ -41,7 +41,7 @@ def test_a_reading_shows_no_stretch_twice_and_none_of_the_other_parts():
         np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
         assert x.shape[1] == CONTEXT
     stretches = [{bytes(row) for row in np.asarray(x)} for x, _ in problem]
-    # What repeats are the lines of tables and headings, 32 characters of dashes: 1 % of Python 3.11's text, 3 % of 3.13's.
+    # What repeats are the lines of tables and headings: 1 % of Python 3.11's text, 3 % of 3.13's.
     assert len(stretches[0]) > 0.96 * 10_000
     assert len(stretches[0] & stretches[2]) < 40
     assert not np.array_equal(problem.training[0], one_reading(1, examples=10_000).training[0])
