@@ -112,10 +112,11 @@ def check_count(name: str, value: Any, *, low: int = 1) -> Scalar:
     return scalar
 
 
-def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
-    """Return `value` if it is one of `choices`."""
+def check_choice(name: str, value: Any, choices: Collection[Any], *, others: str | None = None) -> Any:
+    """Return `value` if it is one of `choices`; `others` says in the error what else the caller takes."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        rule = ", ".join(map(repr, choices)) + (f", or {others}" if others else "")
+        raise ValueError(f"`{name}` must be one of {rule}, got {value!r}")
     return value
 
 

@@ -195,7 +195,4 @@ def form_of(decay: str | Decoupled) -> Decoupled:
     """Return the form that an argument tells: a name, or the form itself."""
     if isinstance(decay, Decoupled):
         return decay
-    if not isinstance(decay, str) or decay not in FORMS:
-        names = ", ".join(map(repr, FORMS))
-        raise ValueError(f"`decay` must be one of {names}, or a form such as Huber(1.0), got {decay!r}")
-    return FORMS[decay]
+    return FORMS[checks.check_choice("decay", decay, FORMS, others="a form such as Huber(1.0)")]
