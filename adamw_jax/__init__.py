@@ -3,12 +3,11 @@
 Names in the order of the formula: theta <- theta - (alpha eta r d + c n r' (l1 sign(theta) + l2 theta)).
 """
 
+from adamw_jax import states as states
 from adamw_jax._decay import (
     Anchored as Anchored,
-    AnchoredDecayState as AnchoredDecayState,
     Cautious as Cautious,
     Corrected as Corrected,
-    HoldNormState as HoldNormState,
     Huber as Huber,
     Strength as Strength,
     add_decoupled_decay as add_decoupled_decay,
@@ -16,18 +15,17 @@ from adamw_jax._decay import (
     hold_norm as hold_norm,
     soft_threshold as soft_threshold,
 )
-from adamw_jax._decoupled import decoupled as decoupled
+from adamw_jax._devices import (
+    Sweep as Sweep,
+    bytes_per_device as bytes_per_device,
+    fsdp_shardings as fsdp_shardings,
+    init_sharded as init_sharded,
+    placement_report as placement_report,
+    state_shardings as state_shardings,
+    sweep as sweep,
+    with_host_state as with_host_state,
+)
 from adamw_jax._direction import (
-    NarrowState as NarrowState,
-    NarrowTraceState as NarrowTraceState,
-    PackedAmsgradState as PackedAmsgradState,
-    PackedMomentsState as PackedMomentsState,
-    PackedNadamState as PackedNadamState,
-    ScaleByNadamState as ScaleByNadamState,
-    convert_moments as convert_moments,
-    from_optax_adam as from_optax_adam,
-    read_moments as read_moments,
-    round_to_params as round_to_params,
     scale_by_adam as scale_by_adam,
     scale_by_amsgrad as scale_by_amsgrad,
     scale_by_momentum as scale_by_momentum,
@@ -35,12 +33,23 @@ from adamw_jax._direction import (
     scale_by_nadam as scale_by_nadam,
     with_narrow_state as with_narrow_state,
 )
-from adamw_jax._explain import Explanation as Explanation, explain as explain
-from adamw_jax._presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
+from adamw_jax._explain import (
+    Explanation as Explanation,
+    Report as Report,
+    explain as explain,
+    report as report,
+    scale_invariant as scale_invariant,
+)
+from adamw_jax._optimizer import (
+    adamw as adamw,
+    decoupled as decoupled,
+    nadamw as nadamw,
+    observe as observe,
+    sgdw as sgdw,
+    skip_spikes as skip_spikes,
+)
 from adamw_jax._rates import (
     Current as Current,
-    LearningRateState as LearningRateState,
-    WarmRestartsState as WarmRestartsState,
     cosine_warm_restarts as cosine_warm_restarts,
     current as current,
     linear_warmup as linear_warmup,
@@ -58,31 +67,18 @@ from adamw_jax._rules import (
     freeze_where as freeze_where,
     group_multipliers as group_multipliers,
     layerwise_multipliers as layerwise_multipliers,
-    leaf_paths as leaf_paths,
     matrices as matrices,
     scale_by_multipliers as scale_by_multipliers,
     values_by_label as values_by_label,
     width_multipliers as width_multipliers,
     without_moments as without_moments,
 )
-from adamw_jax._sharding import (
-    bytes_per_device as bytes_per_device,
-    fsdp_shardings as fsdp_shardings,
-    init_sharded as init_sharded,
-    placement_report as placement_report,
-    state_shardings as state_shardings,
-    with_host_state as with_host_state,
+from adamw_jax._storage import (
+    convert_moments as convert_moments,
+    from_optax_adam as from_optax_adam,
+    read_moments as read_moments,
+    round_to_params as round_to_params,
 )
-from adamw_jax._state import carry_over as carry_over
-from adamw_jax._sweep import Sweep as Sweep, sweep as sweep
-from adamw_jax._watch import (
-    ObserveState as ObserveState,
-    Report as Report,
-    SkipSpikesState as SkipSpikesState,
-    observe as observe,
-    report as report,
-    scale_invariant as scale_invariant,
-    skip_spikes as skip_spikes,
-)
+from adamw_jax._tree import carry_over as carry_over, leaf_paths as leaf_paths
 
 __version__ = "0.2.0"

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import adamw_jax
 import tests.catalogue
-from adamw_jax._state import parameter_of
+from adamw_jax._tree.state import parameter_of
 from tests.catalogue import CATALOGUE, OPTIMIZERS
 from tests.running import quick_jit
 

@@ -11,7 +11,12 @@ import adamw_jax
 import adamw_jax.keras
 import adamw_jax.plot
 
-FACES = {"adamw_jax": adamw_jax, "adamw_jax.keras": adamw_jax.keras, "adamw_jax.plot": adamw_jax.plot}
+FACES = {
+    "adamw_jax": adamw_jax,
+    "adamw_jax.states": adamw_jax.states,
+    "adamw_jax.keras": adamw_jax.keras,
+    "adamw_jax.plot": adamw_jax.plot,
+}
 MODULES = [module.name for module in pkgutil.walk_packages(adamw_jax.__path__, "adamw_jax.")]
 
 
@@ -30,9 +35,9 @@ def test_the_face_exports_by_redundant_aliases_only():
     assert sorted(alias.name for alias in exported) == sorted(public(adamw_jax))
 
 
-def test_every_module_is_private_but_the_two_sub_packages():
+def test_every_module_is_private_but_the_faces():
     top = [name.removeprefix("adamw_jax.") for name in MODULES if name.count(".") == 1]
-    assert sorted(name for name in top if not name.startswith("_")) == ["keras", "plot"]
+    assert sorted(name for name in top if not name.startswith("_")) == ["keras", "plot", "states"]
     within = [name for name in MODULES if name.startswith(("adamw_jax.keras.", "adamw_jax.plot."))]
     assert [name for name in within if not name.rpartition(".")[2].startswith("_")] == []
 

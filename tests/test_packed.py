@@ -7,9 +7,10 @@ import optax
 import pytest
 
 import adamw_jax as aj
-from adamw_jax._direction.eight_bits import pack8, unpack8
-from adamw_jax._direction.rounding import LOW, mix, noise, round_bits, round_to_bfloat16, seed_of
-from adamw_jax._direction.storage import pack, unpack
+from adamw_jax import states
+from adamw_jax._storage.formats import pack, unpack
+from adamw_jax._storage.rounding import LOW, mix, noise, round_bits, round_to_bfloat16, seed_of
+from adamw_jax._storage.words8 import pack8, unpack8
 
 NARROW = ["packed", "bfloat16", "packed8"]
 SPACING = {"packed": 2**-7, "bfloat16": 2**-7, "packed8": 2**-2}  # of neighbours, relative, at most
@@ -300,13 +301,19 @@ def test_states_hold_what_the_documentation_says():
         assert {leaf.shape for leaf in jax.tree.leaves(state)} == shapes
         return type(state), [leaf.dtype.name for leaf in jax.tree.leaves(state)]
 
-    assert dtypes(aj.scale_by_adam(moment_dtype="packed")) == (aj.PackedMomentsState, ["int32"] + 2 * ["uint32"])
+    assert dtypes(aj.scale_by_adam(moment_dtype="packed")) == (states.PackedMomentsState, ["int32"] + 2 * ["uint32"])
     assert dtypes(aj.scale_by_adam(moment_dtype=jnp.bfloat16)) == (optax.ScaleByAdamState, ["int32"] + 4 * ["bfloat16"])
-    assert dtypes(aj.scale_by_adam(moment_dtype="packed8")) == (aj.PackedMomentsState, ["int32"] + 2 * ["uint16"])
+    assert dtypes(aj.scale_by_adam(moment_dtype="packed8")) == (
+        states.PackedMomentsState,
+        ["int32"] + 2 * ["uint16"],
+    )
     kind, names = dtypes(aj.scale_by_amsgrad(moment_dtype="packed"))
-    assert (kind, names) == (aj.PackedAmsgradState, ["int32", *2 * ["uint32"], *2 * ["bfloat16"]])
+    assert (kind, names) == (states.PackedAmsgradState, ["int32", *2 * ["uint32"], *2 * ["bfloat16"]])
     assert dtypes(aj.scale_by_nadam(moment_dtype="packed"))[1] == ["int32", "float32", "uint32", "uint32"]
-    assert dtypes(aj.scale_by_momentum(moment_dtype="packed")) == (aj.NarrowTraceState, ["int32"] + 2 * ["bfloat16"])
+    assert dtypes(aj.scale_by_momentum(moment_dtype="packed")) == (
+        states.NarrowTraceState,
+        ["int32"] + 2 * ["bfloat16"],
+    )
 
 
 def test_moments_are_read_from_any_state():

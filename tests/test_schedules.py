@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import adamw_jax as aj
-from adamw_jax._checks import MAX_COUNT
+from adamw_jax._tree.checks import MAX_COUNT
 
 SHAPES = [(1, 1), (1, 2), (10, 1.1), (100, 1.1), (100, 1.2), (7, 1.5), (10, 0.5), (50, 1), (10**6, 1.0001)]
 SHAPES += [(MAX_COUNT, 1), (2**30, 2), (3, 1.3)]

@@ -2,12 +2,12 @@
 
 from adamw_jax._decay.convert import convert_decay as convert_decay
 from adamw_jax._decay.decay import add_decoupled_decay as add_decoupled_decay
+from adamw_jax._decay.factor import Corrected as Corrected, Strength as Strength
 from adamw_jax._decay.forms import (
     Anchored as Anchored,
     AnchoredDecayState as AnchoredDecayState,
     Cautious as Cautious,
     Huber as Huber,
 )
-from adamw_jax._decay.hold_norm import HoldNormState as HoldNormState, hold_norm as hold_norm
+from adamw_jax._decay.norms import HoldNormState as HoldNormState, hold_norm as hold_norm
 from adamw_jax._decay.proximal import soft_threshold as soft_threshold
-from adamw_jax._decay.strength import Corrected as Corrected, Strength as Strength

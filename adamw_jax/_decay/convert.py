@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from adamw_jax import _checks as checks
-from adamw_jax._decay.strength import normalization
-from adamw_jax._typing import Scalar
+from adamw_jax._decay.factor import normalization
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Scalar
 
 CONVENTIONS = ("torch", "optax", "keras", "paper", "normalized", "timescale")
 

@@ -8,13 +8,13 @@ import chex
 import optax
 from jax.lax import add
 
-from adamw_jax import _checks as checks
+from adamw_jax._decay.factor import Strength, check_normalize, scaled
 from adamw_jax._decay.forms import Decoupled, form_of
-from adamw_jax._decay.strength import Strength, check_normalize, scaled
-from adamw_jax._leaves import Kernel, aligned, map_leaves
 from adamw_jax._rules.values import check_decay, check_rules, check_start, resolve_rules, values_now
-from adamw_jax._typing import Params, Rules, Scalar, Updates
-from adamw_jax._width import wide
+from adamw_jax._tree import checks
+from adamw_jax._tree.loop import Kernel, aligned, map_leaves
+from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
+from adamw_jax._tree.width import wide
 
 
 def decays_of(rules: Rules, tree: chex.ArrayTree) -> list[Any]:

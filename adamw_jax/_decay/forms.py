@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 from jax.lax import add, mul, sign
 
-from adamw_jax import _checks as checks
-from adamw_jax._rules.paths import leaf_paths
-from adamw_jax._typing import Params, Scalar
-from adamw_jax._width import own
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.typing import Params, Scalar
+from adamw_jax._tree.width import own
 
 
 def _pull(factor: Any, towards_zero: Any, distance: Any, decay: Any) -> Any:

@@ -6,11 +6,11 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax import _checks as checks
-from adamw_jax._decay.strength import Strength, scaled
-from adamw_jax._leaves import aligned, map_leaves
+from adamw_jax._decay.factor import Strength, scaled
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
-from adamw_jax._typing import Params, Rules, Updates
+from adamw_jax._tree import checks
+from adamw_jax._tree.loop import aligned, map_leaves
+from adamw_jax._tree.typing import Params, Rules, Updates
 
 
 def thresholds_of(rules: Rules | None, tree: chex.ArrayTree) -> list[Any]:

@@ -1,11 +1,7 @@
-"""d: Adam, AMSGrad, NAdam, momentum, Muon; a direction per path; and how moments are stored."""
+"""d: Adam, AMSGrad, NAdam, momentum, Muon; a direction per path; narrow storage for other packages' directions."""
 
 from adamw_jax._direction.adam import scale_by_adam as scale_by_adam
-from adamw_jax._direction.amsgrad import (
-    PackedAmsgradState as PackedAmsgradState,
-    scale_by_amsgrad as scale_by_amsgrad,
-)
-from adamw_jax._direction.moments import PackedMomentsState as PackedMomentsState
+from adamw_jax._direction.amsgrad import PackedAmsgradState as PackedAmsgradState, scale_by_amsgrad as scale_by_amsgrad
 from adamw_jax._direction.momentum import NarrowTraceState as NarrowTraceState, scale_by_momentum as scale_by_momentum
 from adamw_jax._direction.muon import scale_by_muon as scale_by_muon
 from adamw_jax._direction.nadam import (
@@ -14,9 +10,3 @@ from adamw_jax._direction.nadam import (
     scale_by_nadam as scale_by_nadam,
 )
 from adamw_jax._direction.narrow import NarrowState as NarrowState, with_narrow_state as with_narrow_state
-from adamw_jax._direction.reading import (
-    convert_moments as convert_moments,
-    from_optax_adam as from_optax_adam,
-    read_moments as read_moments,
-)
-from adamw_jax._direction.round_params import round_to_params as round_to_params

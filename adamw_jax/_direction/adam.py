@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 
-from adamw_jax import _checks as checks
 from adamw_jax._direction.averaging import averages, of_momentum
-from adamw_jax._direction.moments import PackedMomentsState, map_moments
-from adamw_jax._direction.storage import storage_of
-from adamw_jax._typing import Params, Scalar, Updates
-from adamw_jax._width import wide
+from adamw_jax._storage.formats import storage_of
+from adamw_jax._storage.loop import PackedMomentsState, map_moments
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.width import wide
 
 
 def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None:

@@ -6,7 +6,6 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax import _checks as checks
 from adamw_jax._direction.adam import (
     adam_direction,
     adam_scalars,
@@ -17,10 +16,11 @@ from adamw_jax._direction.adam import (
     next_moments,
 )
 from adamw_jax._direction.averaging import averages, of_momentum
-from adamw_jax._direction.moments import map_moments
-from adamw_jax._direction.storage import storage_of
-from adamw_jax._typing import Params, Scalar, Updates
-from adamw_jax._width import wide
+from adamw_jax._storage.formats import storage_of
+from adamw_jax._storage.loop import map_moments
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.width import wide
 
 
 class PackedAmsgradState(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import chex
 
 from adamw_jax._direction.by_path import direction_per_leaf
-from adamw_jax._typing import Directions, Scalar
+from adamw_jax._tree.typing import Directions, Scalar
 
 Averaged = Callable[[int | None], float]
 """(count, None for the end of a long training) -> N"""

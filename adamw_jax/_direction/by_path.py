@@ -7,9 +7,9 @@ import chex
 import jax
 import optax
 
-from adamw_jax._rules.paths import leaf_paths, match_patterns, shadowed_patterns
-from adamw_jax._typing import Directions, Params, Updates
-from adamw_jax._width import cast_like, own, widened
+from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
+from adamw_jax._tree.typing import Directions, Params, Updates
+from adamw_jax._tree.width import cast_like, own, widened
 
 
 def _check_direction(name: str, value: Any) -> Any:

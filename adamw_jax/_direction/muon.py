@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from adamw_jax import _checks as checks
-from adamw_jax._rules.paths import leaf_paths
-from adamw_jax._typing import Params, Scalar, Updates
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.typing import Params, Scalar, Updates
 
 
 def _as_matrices(tree: chex.ArrayTree) -> chex.ArrayTree:

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import optax
 from jax.lax import add, div, mul
 
-from adamw_jax import _checks as checks
 from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
 from adamw_jax._direction.averaging import averages, of_look_ahead
-from adamw_jax._direction.moments import map_moments
-from adamw_jax._direction.storage import storage_of
-from adamw_jax._typing import Params, Scalar, Updates
-from adamw_jax._width import wide
+from adamw_jax._storage.formats import storage_of
+from adamw_jax._storage.loop import map_moments
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.width import wide
 
 
 class ScaleByNadamState(NamedTuple):

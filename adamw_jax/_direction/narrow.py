@@ -10,12 +10,12 @@ import optax
 
 from adamw_jax._direction.averaging import averaged_by, averages
 from adamw_jax._direction.by_path import directions
-from adamw_jax._direction.moments import refuse_derivative
-from adamw_jax._direction.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of
-from adamw_jax._leaves import structure_of
-from adamw_jax._state import parameter_of
-from adamw_jax._typing import Params, Updates
-from adamw_jax._width import arithmetic_dtype, is_floating
+from adamw_jax._storage.loop import refuse_derivative
+from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of
+from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.state import parameter_of
+from adamw_jax._tree.typing import Params, Updates
+from adamw_jax._tree.width import arithmetic_dtype, is_floating
 
 
 class NarrowState(NamedTuple):

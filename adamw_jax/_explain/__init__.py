@@ -1,4 +1,6 @@
-"""What every parameter gets, as a table, before training; and its difference to another."""
+"""What every parameter gets, got, and how its length counts."""
 
 from adamw_jax._explain.explain import explain as explain
 from adamw_jax._explain.explanation import Explanation as Explanation
+from adamw_jax._explain.invariance import scale_invariant as scale_invariant
+from adamw_jax._explain.report import Report as Report, report as report

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adamw_jax import _tables as table
+from adamw_jax._tree import table
 
 COMPARED = (
     "shape",

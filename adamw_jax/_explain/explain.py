@@ -9,16 +9,16 @@ import jax
 import numpy as np
 import optax
 
-from adamw_jax import _checks as checks
 from adamw_jax._explain.explanation import Explanation
 from adamw_jax._explain.matches import rule_warnings
 from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.peaks import Factors, counts_of, factors_of, peaks_of
 from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
 from adamw_jax._explain.turns import turns_of
-from adamw_jax._plan import Optimizer
+from adamw_jax._optimizer.plan import Optimizer
 from adamw_jax._rules.masks import resolve_mask
-from adamw_jax._typing import Mask
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Mask
 
 
 def explain(
@@ -55,7 +55,7 @@ def explain(
         number than it reads like; a path that several parameters have.
 
     >>> import jax.numpy as jnp
-    >>> from adamw_jax._presets import adamw
+    >>> from adamw_jax._optimizer.presets import adamw
     >>> params = {"kernel": jax.ShapeDtypeStruct((8, 4), jnp.float32), "bias": jax.ShapeDtypeStruct((4,), jnp.float32)}
     >>> print(explain(adamw, params, learning_rate=0.001, weight_decay={"kernel": 0.0001}))
     parameter     shape  dtype    size   rate  decay rule      l2  decay/update  half-life  state bytes

@@ -4,8 +4,8 @@ import dataclasses
 import html
 from typing import Any
 
-from adamw_jax import _tables as table
 from adamw_jax._explain.difference import Difference, difference
+from adamw_jax._tree import table
 
 COLUMNS = {
     "path": "parameter",

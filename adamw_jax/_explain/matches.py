@@ -6,10 +6,10 @@ from typing import Any
 
 import chex
 
-from adamw_jax._plan import Plan
-from adamw_jax._rules.paths import leaf_paths, match_patterns, overreaching_matches, shadowed_patterns
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rules.values import is_value, patterns_of
-from adamw_jax._typing import Rules
+from adamw_jax._tree.paths import leaf_paths, match_patterns, overreaching_matches, shadowed_patterns
+from adamw_jax._tree.typing import Rules
 
 
 def matched_rules(name: str, rules: Rules | None, params: chex.ArrayTree) -> list[str | None]:

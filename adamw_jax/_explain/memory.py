@@ -7,8 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from adamw_jax import _checks as checks
-from adamw_jax._state import parameter_of
+from adamw_jax._tree import checks
+from adamw_jax._tree.state import parameter_of
 
 
 def abstract(params: chex.ArrayTree) -> chex.ArrayTree:

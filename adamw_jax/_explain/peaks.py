@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax import _checks as checks
-from adamw_jax._plan import Plan
-from adamw_jax._rates.cycles import WarmRestarts
-from adamw_jax._typing import Scalar, ScalarOrSchedule
+from adamw_jax._optimizer.plan import Plan
+from adamw_jax._rates.position import WarmRestarts
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
 
 SAMPLES = 2**20
 """How many counts of a run a schedule without a known peak is evaluated at, at most."""

@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax import _checks as checks
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._decay.forms import Huber
 from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._direction.by_path import names_of
 from adamw_jax._explain.matches import matched_rules
 from adamw_jax._explain.peaks import Factors, values_of
-from adamw_jax._plan import Plan
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rules.freezing import frozen_flags
+from adamw_jax._rules.leaf import is_matrix
 from adamw_jax._rules.multipliers import multipliers_of
-from adamw_jax._rules.paths import leaf_paths
-from adamw_jax._rules.roles import is_matrix
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
 
 
 def _largest(value: Any, counts: np.ndarray) -> float:

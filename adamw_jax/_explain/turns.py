@@ -11,7 +11,7 @@ import numpy as np
 
 from adamw_jax._decay.forms import Decoupled
 from adamw_jax._direction.averaging import averaged_gradients
-from adamw_jax._plan import Plan
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rules.masks import resolve_mask
 
 

@@ -1,153 +1,173 @@
-"""The position of a schedule, moved by hand in any state that contains it."""
+"""Schedules that know their position: how it starts and advances, and the factor that belongs to it."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+import abc
+import dataclasses
+import functools
+from typing import Any, NamedTuple
 
+import chex
 import jax
-import numpy as np
+import jax.numpy as jnp
 
-from adamw_jax import _checks as checks
-from adamw_jax._rates.cycles import PENDING
-from adamw_jax._rates.schedule import WarmRestartsState, cycles_of
-from adamw_jax._state import edit_nodes, nodes_of, value_of
-from adamw_jax._typing import Scalar, ScalarOrSchedule
+from adamw_jax._rates.products import as_written, binary_of, rounded_product
+from adamw_jax._tree import checks
+from adamw_jax._tree.checks import MAX_COUNT
+from adamw_jax._tree.typing import Scalar
 
-State = TypeVar("State")
-
-
-def _injects_schedule(state: Any) -> bool:
-    """Return True if `optax.inject_hyperparams` holds the schedule of a position: the position then decides nothing."""
-
-    def is_injected(node: Any) -> bool:
-        return "hyperparams" in getattr(node, "_fields", ())
-
-    nodes = [node for node in jax.tree.leaves(state, is_leaf=is_injected) if is_injected(node)]
-    return any("schedule" in node.hyperparams or _injects_schedule(node.inner_state) for node in nodes)
+PENDING = -1.0
+"""What eta holds while it waits to be computed from t_cur: no factor is negative."""
 
 
-def _check_moves(state: Any) -> None:
-    if not nodes_of(state, WarmRestartsState):
-        raise ValueError(f"`state` must contain a WarmRestartsState, got {type(state).__name__} without one")
-    if _injects_schedule(state):
-        raise ValueError(
-            "`state` must hold the position of its schedule, but optax.inject_hyperparams gives the optimizer the "
-            "schedule's factors as numbers, which no position moves: write inject_hyperparams(..., "
-            "static_args=\"schedule\"), got a state with the hyperparameter 'schedule'"
+class Position(NamedTuple):
+    """Where a schedule with restarts stands before an update.
+
+    Attributes:
+      t_cur: updates made in the current cycle, int32; negative during the warm-up.
+      period: length T_i of the current cycle, in updates, int32.
+      cycle: index i of the current cycle, int32.
+    """
+
+    t_cur: chex.Array
+    period: chex.Array
+    cycle: chex.Array
+
+
+class Cycles(abc.ABC):
+    """A schedule by position: what `with_warm_restarts` keeps in the state and asks for the factor."""
+
+    @abc.abstractmethod
+    def __call__(self, count: chex.Numeric) -> chex.Array:
+        """Return the factor of the update that `count` updates precede."""
+
+    @abc.abstractmethod
+    def start(self) -> Position:
+        """Return the position before the first update."""
+
+    @abc.abstractmethod
+    def position(self, count: chex.Numeric) -> Position:
+        """Return the position after `count` updates in which nobody intervened."""
+
+    @abc.abstractmethod
+    def advance(self, position: Position) -> Position:
+        """Return the position one update later."""
+
+    @abc.abstractmethod
+    def eta(self, position: Position) -> chex.Array:
+        """Return the factor at a position, in the default float width."""
+
+    def factor(self, position: Position, eta: chex.Array) -> chex.Array:
+        """Return the factor of the update at a position: the kept eta, or while that is pending, the position's."""
+        return jnp.where(eta < 0, self.eta(position), eta)
+
+
+def _next_period(period: int, t_mult: float) -> int:
+    return min(max(1, round(period * t_mult)), MAX_COUNT)
+
+
+@functools.lru_cache(maxsize=64)
+def _cycle_table(period: int, t_mult: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return starts and lengths of all cycles up to the one whose length repeats for ever, or past the last count."""
+    starts, periods = [0], [period]
+    while starts[-1] + periods[-1] <= MAX_COUNT and (length := _next_period(periods[-1], t_mult)) != periods[-1]:
+        starts.append(starts[-1] + periods[-1])
+        periods.append(length)
+    return tuple(starts), tuple(periods)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WarmRestarts(Cycles):
+    """The schedule that `cosine_warm_restarts` returns: a function of the count, and the steps of its position."""
+
+    period: Scalar
+    t_mult: Scalar
+    eta_min: Scalar
+    eta_max: Scalar
+    eta_max_decay: Scalar
+    endpoint: bool
+    warmup: Scalar
+    autorestart: bool
+
+    def __call__(self, count: chex.Numeric) -> chex.Array:
+        """Return the factor of the update that `count` updates precede."""
+        return self.eta(self.position(count))
+
+    def start(self) -> Position:
+        """Return the position before the first update."""
+        warmup, period = jnp.asarray(self.warmup, jnp.int32), jnp.asarray(self.period, jnp.int32)
+        return Position(-warmup, period, jnp.zeros([], jnp.int32))
+
+    def position(self, count: chex.Numeric) -> Position:
+        """Return the position after `count` updates in which nobody intervened: closed form, integers only."""
+        t_cur, period, cycle = self.start()
+        t_cur = t_cur + jnp.asarray(count, jnp.int32)
+        if not self.autorestart:
+            return Position(t_cur, period, cycle)
+        if checks.is_traced(self.period) or checks.is_traced(self.t_mult):
+            start, period, cycle = jnp.vectorize(self._walk)(t_cur)
+        else:
+            starts, periods = _cycle_table(int(self.period), as_written(self.t_mult))
+            found = jnp.searchsorted(jnp.asarray(starts, jnp.int32), t_cur, side="right") - 1
+            cycle = jnp.maximum(found, 0).astype(jnp.int32)
+            start, period = jnp.asarray(starts, jnp.int32)[cycle], jnp.asarray(periods, jnp.int32)[cycle]
+        # What lies past the last start found is made of cycles of one length.
+        passed = jnp.maximum(t_cur - start, 0)
+        return Position(jnp.where(t_cur < 0, t_cur, passed % period), period, cycle + passed // period)
+
+    def _walk(self, t_cur: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Find the cycle of t_cur where no table can be made: as many steps as there are cycles of new lengths."""
+
+        def goes_on(carry: tuple[chex.Array, chex.Array, chex.Array]) -> chex.Array:
+            start, period, _ = carry
+            return (t_cur - start >= period) & (self._lengthen(period) != period)
+
+        def step(carry: tuple[chex.Array, chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array, chex.Array]:
+            start, period, cycle = carry
+            return start + period, self._lengthen(period), cycle + 1
+
+        zero = jnp.zeros([], jnp.int32)
+        found: tuple[chex.Array, chex.Array, chex.Array] = jax.lax.while_loop(
+            goes_on, step, (zero, jnp.asarray(self.period, jnp.int32), zero)
         )
+        return found
 
+    def advance(self, position: Position) -> Position:
+        """Return the position one update later: t_cur + 1, or the start of the next cycle."""
+        t_cur, period, cycle = position
+        moved = jnp.where(t_cur < MAX_COUNT, t_cur + 1, t_cur)
+        if not self.autorestart:
+            return Position(moved, period, cycle)
+        ends = moved >= period
+        if not checks.equals(self.t_mult, 1):
+            period = jnp.where(ends, self._lengthen(period), period)
+        return Position(jnp.where(ends, 0, moved), period, jnp.where(ends, cycle + 1, cycle))
 
-def restart(state: State, *, period: Scalar | None = None) -> State:
-    """Begin a new cycle: the next update has t_cur = 0.
+    def _lengthen(self, period: chex.Array) -> chex.Array:
+        factor: Any = self.t_mult
+        if checks.is_traced(factor) and factor.dtype == jnp.float64:
+            length = jnp.round(period.astype(jnp.float64) * factor)
+            return jnp.clip(length, 1, MAX_COUNT).astype(jnp.int32)
+        if not checks.is_traced(factor) and float(factor).is_integer():
+            whole = min(int(factor), MAX_COUNT)
+            return jnp.where(period > MAX_COUNT // whole, MAX_COUNT, period * whole)
+        return rounded_product(period, binary_of(factor))
 
-    Args:
-      state: any optimizer state that contains a `WarmRestartsState` (chained, masked, inside other optimizers, in a
-        framework's boxes). Where it contains several, all restart.
-      period: length of the new cycle in updates; None keeps that of the cycle that was cut. The cycles after it follow
-        from the schedule's t_mult.
-
-    Returns:
-      The state with t_cur = 0, cycle + 1, and an eta that the next update computes.
-
-    Raises:
-      ValueError: no position in the state, one that `optax.inject_hyperparams` overrules, or a period that is no
-        positive integer.
-
-    Source: the manual restart of keras-adamw (t_cur = -1 there), and of arXiv 1711.05101, section 3.
-
-    >>> import jax.numpy as jnp
-    >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
-    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
-    >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
-    >>> state = restart(state, period=5)
-    >>> print(state.t_cur, state.period, state.cycle)
-    0 5 1
-    """
-    if period is not None:
-        checks.check_count("period", period)
-    _check_moves(state)
-
-    def new(node: WarmRestartsState) -> Mapping[str, Any]:
-        fields = {"t_cur": 0, "cycle": value_of(node.cycle) + 1, "eta": PENDING}
-        return fields if period is None else {**fields, "period": period}
-
-    return edit_nodes(state, WarmRestartsState, new)
-
-
-def set_position(
-    state: State, t_cur: Scalar, *, period: Scalar | None = None, cycle: Scalar | None = None, eta: Scalar | None = None
-) -> State:
-    """Move the schedule to a position in its cycle.
-
-    Args:
-      state: as in `restart`.
-      t_cur: updates made in the cycle, an integer below its period; negative ones lie in the warm-up. For the number of
-        all updates made, see `reschedule`.
-      period, cycle: the cycle's length, >= 1, and index, >= 0; None leaves them.
-      eta: the factor of the next update, >= 0; None computes it from the position then.
-
-    Returns:
-      The state at that position.
-
-    Raises:
-      ValueError: no position in the state, or a number out of range.
-
-    >>> import jax.numpy as jnp
-    >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
-    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
-    >>> updates, state = tx.update(jnp.ones(1), set_position(tx.init(jnp.zeros(1)), 1))
-    >>> print(updates.round(3), state.t_cur)
-    [0.5] 2
-    """
-    checks.check_count("t_cur", t_cur, low=-checks.MAX_COUNT)
-    fields: dict[str, Any] = {"t_cur": t_cur, "eta": PENDING}
-    if period is not None:
-        fields["period"] = checks.check_count("period", period)
-    if cycle is not None:
-        fields["cycle"] = checks.check_count("cycle", cycle, low=0)
-    if eta is not None:
-        fields["eta"] = checks.check_non_negative("eta", eta)
-    _check_moves(state)
-    for node in nodes_of(state, WarmRestartsState):
-        length = fields.get("period", value_of(node.period))
-        if not (checks.is_traced(length) or checks.is_traced(t_cur)) and np.any(
-            np.asarray(t_cur) >= np.asarray(length)
-        ):
-            raise ValueError(
-                f"`t_cur` must be below the period of the cycle, {np.min(np.asarray(length))}, got {t_cur}: a count of "
-                "all updates goes into reschedule(state, schedule, count=...)"
-            )
-    return edit_nodes(state, WarmRestartsState, lambda node: fields)
-
-
-def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -> State:
-    """Put the position where a schedule is after `count` updates, whatever schedule the state had before.
-
-    A state keeps the position, the period and the next factor of the schedule that it was made with; an optimizer made
-    with another schedule goes on from them. So a run that is resumed under another schedule is rescheduled first.
-
-    Args:
-      state: as in `restart`.
-      schedule: the schedule of the optimizer that goes on: from `cosine_warm_restarts`, a function of the count, or a
-        number.
-      count: updates after which the schedule is to be, an integer >= 0; 0 begins it anew.
-
-    Returns:
-      The state, in which only the position is new.
-
-    Raises:
-      ValueError, TypeError: no position in the state, a schedule or a count of another kind.
-
-    >>> import jax.numpy as jnp
-    >>> from adamw_jax import adamw, cosine_warm_restarts, linear_warmup
-    >>> state = adamw(0.1, schedule=linear_warmup(2)).init(jnp.zeros(1))
-    >>> from adamw_jax import current
-    >>> now = current(reschedule(state, cosine_warm_restarts(4), count=5))
-    >>> print(now.t_cur, now.period, now.cycle, now.eta.round(2))
-    1 4 1 0.75
-    """
-    cycles = cycles_of(schedule)
-    checks.check_count("count", count, low=0)
-    _check_moves(state)
-    position = cycles.position(count)
-    fields = {**position._asdict(), "eta": cycles.eta(position)}
-    return edit_nodes(state, WarmRestartsState, lambda node: fields)
+    def eta(self, position: Position) -> chex.Array:
+        """Return the factor at a position, in the default float width."""
+        t_cur, period, cycle = position
+        dtype = jnp.result_type(float)
+        eta_min, peak, decay = (jnp.asarray(x, dtype) for x in (self.eta_min, self.eta_max, self.eta_max_decay))
+        if not checks.equals(self.eta_max_decay, 1):
+            peak = jnp.maximum(peak * decay ** cycle.astype(dtype), eta_min)
+        since = jnp.maximum(t_cur, 0)
+        last = jnp.maximum(period - 1, 1) if self.endpoint else period
+        if self.autorestart:
+            weight = (1 + jnp.cos(jnp.pi * (since.astype(dtype) / last.astype(dtype)))) / 2
+        else:
+            # cos(pi (k + f)) = (-1)^k cos(pi f): whole half-turns are counted in integers.
+            sign = (1 - 2 * (since // last % 2)).astype(dtype)
+            weight = (1 + sign * jnp.cos(jnp.pi * ((since % last).astype(dtype) / last.astype(dtype)))) / 2
+        if not checks.equals(self.warmup, 0):
+            warmup = jnp.asarray(self.warmup, jnp.int32)
+            ramp = jnp.maximum(t_cur + warmup + 1, 1).astype(dtype) / (warmup + 1).astype(dtype)
+            weight = jnp.where(t_cur < 0, ramp, weight)
+        return peak * weight + eta_min * (1 - weight)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax import _checks as checks
-from adamw_jax._typing import Scalar
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Scalar
 
 _Words = tuple[Any, Any, Any]
 

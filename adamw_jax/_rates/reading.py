@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import optax
 
-from adamw_jax._rates.learning_rate import LearningRateState
+from adamw_jax._rates.owner import LearningRateState
 from adamw_jax._rates.schedule import WarmRestartsState
-from adamw_jax._state import nodes_of, value_of
+from adamw_jax._tree.state import nodes_of, value_of
 
 
 class Current(NamedTuple):

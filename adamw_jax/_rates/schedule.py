@@ -7,11 +7,11 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax import _checks as checks
-from adamw_jax._rates.cycles import Cycles, Position, WarmRestarts
-from adamw_jax._rates.learning_rate import scale_by_rates
-from adamw_jax._typing import Params, ScalarOrSchedule, Updates
-from adamw_jax._width import own, wide
+from adamw_jax._rates.owner import scale_by_rates
+from adamw_jax._rates.position import Cycles, Position, WarmRestarts
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Params, ScalarOrSchedule, Updates
+from adamw_jax._tree.width import own, wide
 
 
 class WarmRestartsState(NamedTuple):
@@ -96,7 +96,7 @@ def with_warm_restarts(
 
     Source: eta_t in Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
 
-    >>> from adamw_jax._rates.schedules import cosine_warm_restarts
+    >>> from adamw_jax._rates.shapes import cosine_warm_restarts
     >>> tx = with_warm_restarts(cosine_warm_restarts(3), scale_by_eta())
     >>> state = tx.init(jnp.zeros(1))
     >>> for _ in range(2):
@@ -154,7 +154,7 @@ def scale_by_warm_restarts(schedule: ScalarOrSchedule) -> optax.GradientTransfor
     Args:
       schedule: as in `with_warm_restarts`.
 
-    >>> from adamw_jax._rates.schedules import cosine_warm_restarts
+    >>> from adamw_jax._rates.shapes import cosine_warm_restarts
     >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
     >>> updates, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
     >>> print(updates, state.t_cur)

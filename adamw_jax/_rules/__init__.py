@@ -1,4 +1,4 @@
-"""Who gets what: paths, rules that give one value to each leaf, multipliers, freezing, layers."""
+"""Who gets what: rules that give one value to each leaf, multipliers, freezing, layers."""
 
 from adamw_jax._rules.freezing import freeze_where as freeze_where, without_moments as without_moments
 from adamw_jax._rules.layers import (
@@ -6,7 +6,6 @@ from adamw_jax._rules.layers import (
     layerwise_multipliers as layerwise_multipliers,
     width_multipliers as width_multipliers,
 )
+from adamw_jax._rules.leaf import matrices as matrices
 from adamw_jax._rules.masks import values_by_label as values_by_label
 from adamw_jax._rules.multipliers import scale_by_multipliers as scale_by_multipliers
-from adamw_jax._rules.paths import leaf_paths as leaf_paths
-from adamw_jax._rules.roles import matrices as matrices

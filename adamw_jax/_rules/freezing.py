@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._checks import equals, is_traced
-from adamw_jax._leaves import aligned, map_leaves, structure_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
-from adamw_jax._typing import Mask, Params, Rules, Updates
-from adamw_jax._width import is_floating
+from adamw_jax._tree.checks import equals, is_traced
+from adamw_jax._tree.loop import aligned, map_leaves, structure_of
+from adamw_jax._tree.typing import Mask, Params, Rules, Updates
+from adamw_jax._tree.width import is_floating
 
 
 def frozen_flags(freeze: Mask | None, tree: chex.ArrayTree) -> list[bool]:

@@ -9,10 +9,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from adamw_jax import _checks as checks
-from adamw_jax._rules.paths import leaf_paths, match_patterns
-from adamw_jax._rules.roles import is_matrix
-from adamw_jax._typing import Params, Scalar
+from adamw_jax._rules.leaf import is_matrix
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths, match_patterns
+from adamw_jax._tree.typing import Params, Scalar
 
 
 def layerwise_multipliers(

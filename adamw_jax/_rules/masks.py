@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import chex
 import jax
 
-from adamw_jax._checks import check_flag
-from adamw_jax._rules.paths import leaf_paths, match_patterns
 from adamw_jax._rules.values import resolve_rules
-from adamw_jax._typing import Labels, Mask, Value
+from adamw_jax._tree.checks import check_flag
+from adamw_jax._tree.paths import leaf_paths, match_patterns
+from adamw_jax._tree.typing import Labels, Mask, Value
 
 
 def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:

@@ -6,10 +6,10 @@ import chex
 import jax
 import optax
 
-from adamw_jax._checks import equals
-from adamw_jax._leaves import aligned, map_leaves
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
-from adamw_jax._typing import Params, Rules, Updates
+from adamw_jax._tree.checks import equals
+from adamw_jax._tree.loop import aligned, map_leaves
+from adamw_jax._tree.typing import Params, Rules, Updates
 
 
 def _multiply(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:

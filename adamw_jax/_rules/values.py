@@ -8,10 +8,10 @@ import chex
 import jax
 import numpy as np
 
-from adamw_jax._checks import check_non_negative, is_number, is_schedule
-from adamw_jax._leaves import extra_arg, structure_of
-from adamw_jax._rules.paths import leaf_paths, match_patterns
-from adamw_jax._typing import Rules, Value
+from adamw_jax._tree.checks import check_non_negative, is_number, is_schedule
+from adamw_jax._tree.loop import extra_arg, structure_of
+from adamw_jax._tree.paths import leaf_paths, match_patterns
+from adamw_jax._tree.typing import Rules, Value
 
 Check = Callable[[str, Any], Value]
 

@@ -11,8 +11,8 @@ import keras
 import optax
 from jax.experimental.sparse import JAXSparse
 
-from adamw_jax import _checks as checks
-from adamw_jax._leaves import map_leaves
+from adamw_jax._tree import checks
+from adamw_jax._tree.loop import map_leaves
 from adamw_jax.keras._hyperparameters import add_hyperparameter
 from adamw_jax.keras._loadable import LoadableOptimizer
 from adamw_jax.keras._paths import unique_paths

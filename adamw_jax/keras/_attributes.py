@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import keras
 
-from adamw_jax import _checks as checks
+from adamw_jax._tree import checks
 from adamw_jax.keras import _options as options
 from adamw_jax.keras._adapter import OptaxOptimizer
 from adamw_jax.keras._hyperparameters import Hyperparameter, hyperparameter, position

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from adamw_jax import _checks as checks
+from adamw_jax._tree import checks
 from adamw_jax.keras._hyperparameters import copied
 
 

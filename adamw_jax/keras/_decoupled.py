@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import keras
 import optax
 
-from adamw_jax import _checks as checks
-from adamw_jax._decay.strength import normalization
-from adamw_jax._rates.cycles import Cycles
-from adamw_jax._width import wide
+from adamw_jax._decay.factor import normalization
+from adamw_jax._rates.position import Cycles
+from adamw_jax._tree import checks
+from adamw_jax._tree.width import wide
 from adamw_jax.keras._attributes import Hyperparameters, ReadableOptimizer
 from adamw_jax.keras._hyperparameters import add_hyperparameter, position
 from adamw_jax.keras._options import Options

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from adamw_jax import _checks as checks
+from adamw_jax._tree import checks
 
 
 class Hyperparameter(keras.Variable):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import keras
 import optax
 
-from adamw_jax import _presets as presets
+from adamw_jax._optimizer import presets
 from adamw_jax.keras._decoupled import DecoupledOptimizer
 from adamw_jax.keras._options import AdamWOptions, NadamWOptions, SGDWOptions
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import keras
 
-from adamw_jax import _checks as checks
-from adamw_jax._decay.strength import COUPLINGS
-from adamw_jax._direction.storage import storage_of
+from adamw_jax._decay.factor import COUPLINGS
+from adamw_jax._storage.formats import storage_of
+from adamw_jax._tree import checks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adamw_jax import _checks as checks
+from adamw_jax._tree import checks
 
 Decay = tuple[float, float]
 """The pair (l1, l2)."""

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from adamw_jax._tables import to_text
+from adamw_jax._tree.table import to_text
 from adamw_jax.keras._decays import get_weight_decays
 from adamw_jax.keras._layer_names import places_of
 from adamw_jax.keras._paths import (

@@ -6,9 +6,9 @@ from typing import Any
 import chex
 import jax.numpy as jnp
 
-from adamw_jax._rates.cycles import Position, WarmRestarts
+from adamw_jax._rates.position import Position, WarmRestarts
 from adamw_jax._rates.schedule import Counted
-from adamw_jax._rates.schedules import cosine_warm_restarts
+from adamw_jax._rates.shapes import cosine_warm_restarts
 
 
 class SettableFactor(Counted):

@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from adamw_jax import _checks as checks
-from adamw_jax._watch.reports import QUANTITIES, Report, report
+from adamw_jax._explain.report import QUANTITIES, Report, report
+from adamw_jax._tree import checks
 from adamw_jax.keras._adapter import OptaxOptimizer
 from adamw_jax.keras._callbacks import inner_optimizer
 

@@ -10,14 +10,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from adamw_jax import _checks as checks
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._explain.explain import explain
 from adamw_jax._explain.peaks import factors_of, values_of
-from adamw_jax._plan import Optimizer, Plan
-from adamw_jax._rates.cycles import WarmRestarts
+from adamw_jax._optimizer.plan import Optimizer, Plan
+from adamw_jax._rates.position import WarmRestarts
 from adamw_jax._rules.multipliers import multipliers_of
-from adamw_jax._rules.paths import leaf_paths
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers tell apart; the line styles repeat what it says."""

@@ -8,7 +8,7 @@ import matplotlib.patches
 import matplotlib.pyplot as plt
 import numpy as np
 
-from adamw_jax._sweep import Sweep
+from adamw_jax._devices.sweep import Sweep
 
 
 def heat_map(

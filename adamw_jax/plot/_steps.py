@@ -6,8 +6,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from adamw_jax import _checks as checks
-from adamw_jax._watch.reports import QUANTITIES, Report
+from adamw_jax._explain.report import QUANTITIES, Report
+from adamw_jax._tree import checks
 
 
 def _of_reports(reports: Sequence[Report], of: str) -> tuple[dict[str, list[float]], list[int]]:
@@ -43,7 +43,7 @@ def steps(history: Any, *, of: str = "ratio", ax: Any = None) -> Any:
     Raises:
       TypeError, ValueError: no reports, reports of different parameters, an unknown quantity.
 
-    >>> from adamw_jax._watch.reports import Report
+    >>> from adamw_jax._explain.report import Report
     >>> row = {"path": "w", "weight_rms": 1.0, "gradient_rms": 1.0, "step_rms": 0.1, "ratio": 0.1, "angle": 0.0}
     >>> ax = steps([Report([row], 10), Report([row], 20)])
     >>> print(ax.get_xlabel(), "-", ax.get_yticklabels()[0].get_text())

@@ -1,0 +1,75 @@
+"""What each device of a mesh holds of a tree: bytes, and a table of them by placement."""
+
+import collections
+import math
+from typing import Any
+
+import chex
+import jax
+
+from adamw_jax._devices.host import in_host_memory
+from adamw_jax._tree import checks
+
+
+def _shards(tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[tuple[str, str, int, int]]:
+    """Return for every leaf its memory, its placement as text, its bytes, and the bytes of one shard."""
+    leaves: list[Any] = jax.tree.leaves(tree)
+    placed = [getattr(leaf, "sharding", None) for leaf in leaves] if shardings is None else jax.tree.leaves(shardings)
+    rows = []
+    for leaf, sharding in zip(leaves, placed, strict=True):
+        shard = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
+        axes = [str(entry) for entry in getattr(sharding, "spec", ()) if entry is not None]
+        size = leaf.dtype.itemsize
+        memory = "host" if in_host_memory(leaf if sharding is None else sharding) else "device"
+        rows.append((memory, " x ".join(axes) or "whole", math.prod(leaf.shape) * size, math.prod(shard) * size))
+    return rows
+
+
+def bytes_per_device(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = None, *, memory: str = "device") -> int:
+    """Return the bytes that each device holds of a tree, equal on all devices because JAX splits evenly.
+
+    Args:
+      tree: arrays or `jax.ShapeDtypeStruct`s; a leaf without a sharding counts whole.
+      shardings: a tree of shardings to count with in place of the leaves' own, from `state_shardings` for instance.
+      memory: "device" for what is in the device's own memory, "host" for its part of the host's, see `with_host_state`.
+
+    Raises:
+      ValueError: a memory that is neither.
+
+    >>> mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    >>> split = jax.sharding.NamedSharding(mesh, jax.P("data"))
+    >>> bytes_per_device(jax.ShapeDtypeStruct((256, 8), "float32"), split)
+    1024
+    """
+    checks.check_choice("memory", memory, ("device", "host"))
+    return sum(shard for where, _, _, shard in _shards(tree, shardings) if where == memory)
+
+
+def placement_report(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = None) -> str:
+    """Return a table of what each device holds of a tree: a line per set of mesh axes that split, and the total.
+
+    What is in the host's memory has lines and a total of its own.
+
+    Args:
+      tree, shardings: as in `bytes_per_device`.
+
+    >>> mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    >>> split, whole = (jax.sharding.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
+    >>> shapes = {"w": jax.ShapeDtypeStruct((256, 8), "float32"), "b": jax.ShapeDtypeStruct((8,), "float32")}
+    >>> print(placement_report(shapes, {"w": split, "b": whole}))
+    split over        leaves            bytes   bytes/device
+    data                   1             8192           1024
+    whole                  1               32             32
+    total                  2             8224           1056
+    """
+    rows: dict[tuple[str, str], list[int]] = collections.defaultdict(lambda: [0, 0, 0])
+    for memory, axes, total, shard in _shards(tree, shardings):
+        for name in (axes, "total"):
+            where = (memory, name)
+            rows[where] = [count + more for count, more in zip(rows[where], (1, total, shard), strict=True)]
+    ordered = sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] == "total", -row[1][2]))
+    lines = [f"{'split over':<18}{'leaves':>6}{'bytes':>17}{'bytes/device':>15}"]
+    for (memory, name), (n, total, shard) in ordered:
+        label = f"{name}, host" if memory == "host" else name
+        lines.append(f"{label:<18}{n:>6}{total:>17}{shard:>15}")
+    return "\n".join(lines)

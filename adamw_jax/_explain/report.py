@@ -1,0 +1,127 @@
+"""What `observe` saw, as rows, as a table, and as numbers for a logger."""
+
+import dataclasses
+import html
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from adamw_jax._optimizer.observe import ObserveState
+from adamw_jax._tree import table
+from adamw_jax._tree.paths import leaf_paths
+
+QUANTITIES = ("weight_rms", "gradient_rms", "step_rms", "ratio", "angle")
+"""The numbers in a row."""
+
+_TITLES = {"path": "parameter"} | {name: name.replace("_rms", " rms") for name in QUANTITIES}
+
+
+def _marks(values: list[float]) -> list[str]:
+    """Return "^" for the largest number, "v" for the smallest, "!" for what is not finite; of equals, the first's."""
+    finite = [value for value in values if math.isfinite(value)]
+    marks = ["" if math.isfinite(value) else "!" for value in values]
+    if finite and min(finite) < max(finite):
+        marks[values.index(max(finite))], marks[values.index(min(finite))] = "^", "v"
+    return marks
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `report` returns. It prints as a table, shows as one in a notebook, and `to_dict` gives it to a logger.
+
+    Attributes:
+      rows: one mapping per parameter, in the order of `jax.tree.leaves`: path; weight_rms, gradient_rms, step_rms;
+        ratio: step_rms / weight_rms; angle: between the weights before and after, in radians. Not a number where there
+        is none: before the first observed update, and the angle of weights that are all zero.
+      observed: number of the update that the rows tell of, counted from 1; 0 before the first.
+    """
+
+    rows: list[dict[str, Any]]
+    observed: int
+
+    def _cells(self) -> list[dict[str, Any]]:
+        marks = {name: _marks([row[name] for row in self.rows]) for name in QUANTITIES}
+        return [
+            {"path": row["path"]} | {name: f"{row[name]:.3g}{marks[name][i] or ' '}" for name in QUANTITIES}
+            for i, row in enumerate(self.rows)
+        ]
+
+    def _note(self) -> str:
+        if not self.observed:
+            return "no update observed yet"
+        return f"update {self.observed:,}; ^ largest, v smallest of its column, ! not finite; angles in radians"
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        widths = {name: max(len(_TITLES[name]) + 1, *(len(row[name]) for row in cells), 0) for name in QUANTITIES}
+        titles = _TITLES | {name: f"{_TITLES[name]} ".rjust(width) for name, width in widths.items()}
+        padded = [row | {name: row[name].rjust(width) for name, width in widths.items()} for row in cells]
+        return f"{table.to_text(titles, padded)}\n{self._note()}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = [row | {"marked": "!" in "".join(row.values())} for row in self._cells()]
+        return table.to_html(_TITLES, rows, {}, "marked") + f"<div>{html.escape(self._note())}</div>"
+
+    def to_dict(self) -> dict[str, float]:
+        """Return {"path/quantity": number}, five per parameter, as loggers take them."""
+        return {f"{row['path']}/{name}": row[name] for row in self.rows for name in QUANTITIES}
+
+
+def _all_observed(state: Any) -> list[ObserveState]:
+    def is_observe(node: Any) -> bool:
+        return isinstance(node, ObserveState)
+
+    found = [node for node in jax.tree.leaves(state, is_leaf=is_observe) if is_observe(node)]
+    return found + [below for node in found for below in _all_observed(node.inner_state)]
+
+
+def _observed(state: optax.OptState) -> ObserveState:
+    found = _all_observed(state)
+    if not found:
+        raise ValueError(f"`state` must contain an ObserveState, got {type(state).__name__} without one: use `observe`")
+    if len(found) > 1:
+        raise ValueError(f"`state` must contain one ObserveState, got {len(found)}")
+    return found[0]
+
+
+def report(state: optax.OptState) -> Report:
+    """Read what `observe` saw of the latest update that was a multiple of its `every`.
+
+    Args:
+      state: any optimizer state that contains an `ObserveState`, at any depth; of one run, and with known numbers.
+
+    Returns:
+      A `Report` with one mapping per parameter in `rows`, which prints as an aligned table with the extremes marked.
+
+    Raises:
+      ValueError: no `ObserveState` in the state, several, or one of several runs.
+
+    >>> import jax.numpy as jnp
+    >>> from adamw_jax._optimizer.observe import observe
+    >>> tx = observe(optax.sgd(0.1))
+    >>> params = {"b": jnp.array([1.0, 1.0]), "w": jnp.array([3.0, 4.0])}
+    >>> _, state = tx.update({"b": jnp.array([0.0, 0.0]), "w": jnp.array([4.0, -3.0])}, tx.init(params), params)
+    >>> print(report(state))
+    parameter  weight rms   gradient rms   step rms   ratio    angle
+    -----------------------------------------------------------------
+    b                   1v             0v         0v      0v       0v
+    w                3.54^          3.54^     0.354^    0.1^  0.0997^
+    update 1; ^ largest, v smallest of its column, ! not finite; angles in radians
+    """
+    node = _observed(state)
+    if np.ndim(node.count) > 0:
+        raise ValueError(f"`state` must be that of one run, got {np.size(node.count)} of them")
+    observed = int(node.observed)
+    trees = jax.device_get([node.weight_rms, node.gradient_rms, node.step_rms, node.angle])
+    rows = []
+    for path, *numbers in zip(leaf_paths(node.weight_rms), *map(jax.tree.leaves, trees), strict=True):
+        weight, gradient, step, angle = (float(number) if observed else math.nan for number in numbers)
+        ratio = step / weight if weight else (math.inf if step else math.nan)
+        turned = math.nan if weight == 0 else angle
+        rows.append(dict(zip(("path", *QUANTITIES), (path, weight, gradient, step, ratio, turned), strict=True)))
+    return Report(rows, observed)

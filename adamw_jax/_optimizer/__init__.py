@@ -1,0 +1,6 @@
+"""The whole: the plan, the chain on one screen, the presets, and what goes around an optimizer."""
+
+from adamw_jax._optimizer.chain import decoupled as decoupled
+from adamw_jax._optimizer.observe import ObserveState as ObserveState, observe as observe
+from adamw_jax._optimizer.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
+from adamw_jax._optimizer.spikes import SkipSpikesState as SkipSpikesState, skip_spikes as skip_spikes

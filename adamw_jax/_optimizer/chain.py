@@ -1,0 +1,121 @@
+"""`decoupled`: the chain of every optimizer on one screen."""
+
+import optax
+
+from adamw_jax._decay.decay import add_decoupled_decay
+from adamw_jax._decay.factor import Corrected, Strength
+from adamw_jax._decay.forms import Decoupled, form_of
+from adamw_jax._decay.norms import hold_norm as held
+from adamw_jax._decay.proximal import soft_threshold
+from adamw_jax._direction.by_path import directions
+from adamw_jax._optimizer.plan import Optimizer, Plan, peak_rate
+from adamw_jax._rates.owner import negate, scale_by_rates, with_learning_rate
+from adamw_jax._rates.schedule import with_schedule
+from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
+from adamw_jax._rules.multipliers import scale_by_multipliers
+from adamw_jax._storage.params import round_to_params
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
+from adamw_jax._tree.width import in_wide_arithmetic
+
+
+def decoupled(
+    direction: Directions,
+    learning_rate: ScalarOrSchedule,
+    *,
+    weight_decay: Rules = 0.0,
+    coupling: str | Corrected = "schedule",
+    normalize_decay: Scalar | str | None = None,
+    decay: str | Decoupled = "decoupled",
+    proximal_l1: Rules | None = None,
+    lr_multipliers: Rules | None = None,
+    multiplier_scales_decay: bool = False,
+    schedule: ScalarOrSchedule | None = None,
+    freeze: Mask | None = None,
+    hold_norm: Mask | None = None,
+    round_params: bool = False,
+    accumulate: str = "gradients",
+) -> Optimizer:
+    """Return an optimizer that follows any direction and decays as the paper states it.
+
+        theta <- theta - (alpha eta_t r d + c n r' (l1 sign(theta) + l2 theta))
+
+    with the rate alpha, the schedule's factor eta_t, the leaf's multiplier r, the direction d, and the decay's own
+    factor, c n r'.
+
+    Args:
+      direction: d, a transformation that points uphill: `scale_by_*` of this library or of optax, or a chain of them,
+        without rate and decay; or {pattern: transformation}, where the first pattern found in a leaf's path decides.
+        Every leaf needs a direction; "" as the last pattern takes what the others leave.
+      learning_rate: alpha, >= 0: a number, a JAX scalar (traced or not), or a schedule count -> rate.
+      weight_decay: rules that give l2 or (l1, l2), each >= 0: a number decays every leaf; {pattern: value}, a function
+        (path, leaf) -> value or a tree of values decay by leaf; see `matrices`. A value in them may be a schedule count
+        -> number. Its scale depends on `coupling`.
+      coupling: c, what multiplies the decay. "schedule": eta_t, the paper's form. "learning_rate": alpha eta_t, that of
+        optax, PyTorch and Keras. "constant": nothing. "corrected": alpha eta_t, and (alpha eta_t)^2 / max(alpha eta) on
+        layers that a normalization follows, see `Corrected`.
+      normalize_decay: n: None is 1; T, the updates of the run, is sqrt(1 / T); "cycle" is sqrt(1 / T_i).
+      decay: its form: "decoupled", "cautious", "anchored" (to the parameters given to `init`), or `Cautious()`,
+        `Huber(delta)`, `Anchored(anchors)`.
+      proximal_l1: rules for an l1 >= 0 per leaf that sets weights to exact zeros, see `soft_threshold`; None is none.
+      lr_multipliers: rules that give r >= 0 per leaf, numbers or schedules; 1 where no pattern matches. A leaf is
+        frozen while its r is 0, decay included; its moments go on.
+      multiplier_scales_decay: multiply the decay by r, too: r' = r instead of 1.
+      schedule: eta_t: from `cosine_warm_restarts`, or any function count -> factor, or a number; None is 1.
+      freeze: the leaves that are not trained and have no moments, see `without_moments`, of any dtype; None trains all.
+      hold_norm: the leaves whose norm stays what it is at the start, in place of a decay, see the stage `hold_norm`.
+      round_params: round bfloat16 parameters stochastically, see `round_to_params`.
+      accumulate: what the direction sees: "gradients", or "steps", alpha eta_t g, as SGDW's velocity does.
+
+    Returns:
+      A transformation whose updates are to be added to the parameters (`optax.apply_updates`), in the gradients'
+      shapes, as wide as the wider of gradient and parameter. Its state holds scalars and trees like the parameters; no
+      number changes its structure. Extra arguments of `update` reach the direction.
+
+    Raises:
+      ValueError, TypeError: an argument of another kind or out of range; a learning-rate schedule together with a
+        decay under coupling="schedule", whose eta it would hide. Rules are held against the parameters by `init`.
+
+    Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.array([1.0]), "bias": jnp.array([1.0])}
+    >>> tx = decoupled(optax.scale_by_lion(), 0.1, weight_decay={"kernel": 0.5})
+    >>> updates, state = tx.update({"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}, tx.init(params), params)
+    >>> print(updates["kernel"], updates["bias"])
+    [-0.6] [-0.1]
+    """
+    checks.check_flag("multiplier_scales_decay", multiplier_scales_decay)
+    checks.check_choice("accumulate", accumulate, ("gradients", "steps"))
+    strength = Strength(
+        coupling,
+        normalize_decay,
+        multipliers=lr_multipliers if multiplier_scales_decay else None,
+        peak=peak_rate(coupling, learning_rate, schedule),
+    )
+    plan = Plan(
+        direction=direction,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        form=form_of(decay),
+        strength=strength,
+        proximal_l1=proximal_l1,
+        lr_multipliers=lr_multipliers,
+        schedule=schedule,
+        freeze=freeze,
+        hold_norm=hold_norm,
+    )
+    rates = scale_by_rates("alpha", *(() if schedule is None else ("eta",)))
+    step = without_moments(freeze, directions(direction))
+    stages = optax.chain(
+        *((rates, step) if accumulate == "steps" else (step, rates)),
+        scale_by_multipliers(lr_multipliers),
+        add_decoupled_decay(weight_decay, form=decay, strength=strength),
+        soft_threshold(proximal_l1, strength=strength),
+        held(hold_norm, weight_decay=weight_decay, lr_multipliers=lr_multipliers),
+        freeze_where(freeze, lr_multipliers),
+        negate(),
+        round_to_params(round_params),
+    )
+    owned = with_learning_rate(learning_rate, with_schedule(schedule, stages))
+    return Optimizer.made_from(plan, hide_frozen(freeze, in_wide_arithmetic(owned, keep=round_params)))

@@ -1,0 +1,154 @@
+"""What every step does to every parameter, kept in the state as a few scalars per leaf."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamw_jax._optimizer.plan import with_plan_of
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.width import arithmetic_dtype
+
+
+class Seen(NamedTuple):
+    """What was seen of one update: trees of scalars with the parameters' structure, see `ObserveState`."""
+
+    weight_rms: chex.ArrayTree
+    gradient_rms: chex.ArrayTree
+    step_rms: chex.ArrayTree
+    angle: chex.ArrayTree
+
+
+class ObserveState(NamedTuple):
+    """State of `observe`: `report` reads it. The trees have the parameters' structure and a scalar per leaf.
+
+    Attributes:
+      count: updates made, int32.
+      observed: number of the update that the trees tell of, counted from 1; 0 where none has been observed yet.
+      weight_rms: root of the mean square of the weights before that update.
+      gradient_rms: that of what came in, the gradients.
+      step_rms: that of what went out, the updates to be added.
+      angle: between the weights before and after, in radians from 0 to pi.
+      inner_state: state of the transformation inside.
+    """
+
+    count: chex.Array
+    observed: chex.Array
+    weight_rms: chex.ArrayTree
+    gradient_rms: chex.ArrayTree
+    step_rms: chex.ArrayTree
+    angle: chex.ArrayTree
+    inner_state: optax.OptState
+
+
+def _is_number(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+
+
+def _real(leaf: Any) -> chex.Array:
+    """Return the leaf in real numbers to calculate with; zeros for a leaf of integers, keys or nothing."""
+    if not _is_number(leaf) or jnp.size(leaf) == 0:
+        return jnp.zeros([1], jnp.float32)
+    if jnp.iscomplexobj(leaf):
+        leaf = jnp.stack([jnp.real(leaf), jnp.imag(leaf)])
+    return jax.lax.convert_element_type(leaf, arithmetic_dtype(leaf))
+
+
+def _rms(leaf: Any) -> chex.Array:
+    return jnp.sqrt(jnp.mean(jnp.square(_real(leaf)))).astype(jnp.result_type(float))
+
+
+def _angle(weight: Any, step: Any) -> chex.Array:
+    """Return the angle between theta and theta + u: that of u's part across theta and theta's length along itself.
+
+    The arc cosine of the normalized product would have no digits left where the angle is below 1e-3.
+    """
+    theta, u = _real(weight), _real(step)
+    if theta.shape != u.shape:
+        return jnp.zeros([], jnp.result_type(float))
+    square = jnp.sum(theta * theta)
+    along = jnp.sum(theta * u) / jnp.where(square == 0, 1.0, square)
+    across = jnp.sqrt(jnp.sum(jnp.square(u - along * theta)))
+    return jnp.arctan2(across, jnp.sqrt(square) * (1 + along)).astype(jnp.result_type(float))
+
+
+def _see(weights: Params, gradients: Updates, steps: Updates) -> Seen:
+    weight_rms, gradient_rms, step_rms = (jax.tree.map(_rms, tree) for tree in (weights, gradients, steps))
+    return Seen(weight_rms, gradient_rms, step_rms, jax.tree.map(_angle, weights, steps))
+
+
+def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.GradientTransformationExtraArgs:
+    """Keep in the state what the update does to every parameter: `report` reads it.
+
+    For every leaf with weights theta, gradient g and update u of `tx`, in the update whose number k = 1, 2, ... is a
+    multiple of `every`:
+
+        rms(theta),  rms(g),  rms(u),  angle = atan2(|u - a theta|, (1 + a) |theta|),   a = <theta, u> / |theta|^2
+
+    The updates in between cost nothing: they read and write what they do without `observe`. Under `jax.jit` an update
+    that is observed is computed once more for it.
+
+    Args:
+      tx: any transformation; the outermost one, so that what it returns is what is added to the parameters.
+      every: updates from one that is observed to the next, >= 1.
+
+    Returns:
+      A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, so that
+      shardings and checkpoints stay as they are.
+
+    Raises:
+      ValueError, TypeError: an `every` that is no integer >= 1; at an update, parameters missing.
+
+    Source: rms(u) / rms(theta) as in You et al., arXiv 1708.03888, section 4; the angle as in Kosson et al., arXiv
+    2305.17212, section 3.
+
+    >>> from adamw_jax._explain.report import report
+    >>> tx = observe(optax.sgd(0.5))
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> _, state = tx.update({"w": jnp.array([6.0, 8.0])}, tx.init(params), params)
+    >>> print(report(state).rows[0]["ratio"])
+    1.0
+    """
+    checks.check_count("every", every)
+    tx = optax.with_extra_args_support(tx)
+
+    def init(params: Params) -> ObserveState:
+        def zeros() -> chex.ArrayTree:
+            return jax.tree.map(lambda _: jnp.zeros([], jnp.result_type(float)), params)
+
+        counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
+        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), tx.init(params))
+
+    def update(
+        updates: Updates, state: ObserveState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, ObserveState]:
+        if params is None and jax.tree.leaves(updates):
+            raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
+        gradients, count = updates, optax.safe_increment(state.count)
+        # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.
+        due = (count % every == 0) & (count > 0)
+        seen = Seen(state.weight_rms, state.gradient_rms, state.step_rms, state.angle)
+        if checks.is_traced(due):
+
+            def look() -> tuple[chex.Array, Seen]:
+                steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
+                return count > 0, _see(params, gradients, steps)
+
+            # Who needs the answer of a branch comes after it: only so may the update overwrite what the branch reads.
+            # Without that order, XLA would copy all parameters and moments at every update.
+            answered, seen = jax.lax.cond(due, look, lambda: (count > 0, seen))
+            updates = jax.tree.map(
+                lambda g: jnp.where(answered, g, jnp.zeros_like(g)) if _is_number(g) else g, gradients
+            )
+            updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
+        else:
+            updates, inner_state = tx.update(gradients, state.inner_state, params, **extra_args)
+            if due:
+                seen = _see(params, gradients, updates)
+        observed = jnp.where(due, count, state.observed)
+        return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
+
+    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))

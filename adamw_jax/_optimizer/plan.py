@@ -1,0 +1,94 @@
+"""What an optimizer was made from, kept for those who explain and draw it."""
+
+import dataclasses
+from typing import Any
+
+import optax
+
+from adamw_jax._decay.factor import Corrected, Strength
+from adamw_jax._decay.forms import Decoupled
+from adamw_jax._rates.position import WarmRestarts
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The options of an optimizer, documented at `decoupled`, checked against each other."""
+
+    direction: Directions
+    learning_rate: ScalarOrSchedule
+    weight_decay: Rules
+    form: Decoupled
+    strength: Strength
+    proximal_l1: Rules | None
+    lr_multipliers: Rules | None
+    schedule: ScalarOrSchedule | None
+    freeze: Mask | None
+    hold_norm: Mask | None
+
+    def __post_init__(self) -> None:
+        if self.strength.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):
+            raise ValueError(
+                "`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, "
+                f"got schedule={self.schedule!r}"
+            )
+        if callable(self.learning_rate) and self.strength.coupling == "schedule" and not self._is_without_decay():
+            raise ValueError(
+                "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could say "
+                f"how much of it is eta, got {self.learning_rate!r}: write learning_rate=peak, schedule=lambda count: "
+                "rate(count) / peak to schedule the decay with the step, or coupling='learning_rate' to multiply the "
+                "decay by the rate as optax does"
+            )
+
+    def _is_without_decay(self) -> bool:
+        """Return True if every decay is known to be zero."""
+        decay = self.weight_decay
+        return self.proximal_l1 is None and checks.is_number(decay) and checks.equals(decay, 0)
+
+
+def peak_rate(
+    coupling: str | Corrected, learning_rate: ScalarOrSchedule, schedule: ScalarOrSchedule | None
+) -> Scalar | None:
+    """Return the largest alpha eta of a run, for the corrected coupling; None for the others, which do not need it.
+
+    Raises:
+      ValueError: a function gives the rate or the schedule, and the coupling does not say its peak.
+    """
+    if coupling != "corrected" and not isinstance(coupling, Corrected):
+        return None
+    if isinstance(coupling, Corrected) and coupling.peak is not None:
+        return coupling.peak
+    factor = schedule.eta_max if isinstance(schedule, WarmRestarts) else schedule
+    if callable(learning_rate) or callable(factor):
+        raise ValueError(
+            "`coupling` must be Corrected(peak=...) where a function gives the learning rate or the schedule, for "
+            f"their largest product is not known, got {coupling!r}"
+        )
+    return learning_rate if factor is None else learning_rate * factor
+
+
+class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
+    """A transformation that remembers its plan.
+
+    Attributes:
+      plan: what it was made from.
+    """
+
+    plan: Plan
+
+    @classmethod
+    def made_from(cls, plan: Plan, transformation: optax.GradientTransformation) -> "Optimizer":
+        """Return the transformation with its plan."""
+        optimizer = cls(*transformation)
+        optimizer.plan = plan
+        return optimizer
+
+    def _replace(self, **functions: Any) -> "Optimizer":
+        """Return an optimizer with another `init` or `update`, and the same plan."""
+        return Optimizer.made_from(self.plan, super()._replace(**functions))
+
+
+def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTransformation) -> Any:
+    """Return a wrapper with the plan of what it is around, if that has one: so `explain` sees through it."""
+    return Optimizer.made_from(inner.plan, outer) if isinstance(inner, Optimizer) else outer

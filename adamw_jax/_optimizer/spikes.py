@@ -1,0 +1,155 @@
+"""Updates whose gradient is far larger than usual are left out."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamw_jax._optimizer.plan import with_plan_of
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.width import arithmetic_dtype, wide
+
+LEAST_DEVIATION = 1e-3
+"""The least standard deviation of the logarithm: gradients that hardly vary would else be spikes for a last digit."""
+
+
+class SkipSpikesState(NamedTuple):
+    """State of `skip_spikes`: scalars, and the state of what is inside.
+
+    Attributes:
+      inner_state: state of the transformation inside; a skipped update leaves it as it is.
+      skipped: updates skipped so far, int32.
+      in_a_row: updates skipped since the latest that was taken, int32.
+      above: those of them whose norm was finite, int32.
+      known: updates that the statistics know, int32, at most the window.
+      mean: running mean of the logarithm of the norms of the gradients taken.
+      variance: running variance of the same.
+    """
+
+    inner_state: optax.OptState
+    skipped: chex.Array
+    in_a_row: chex.Array
+    above: chex.Array
+    known: chex.Array
+    mean: chex.Array
+    variance: chex.Array
+
+
+def _norm(updates: Updates) -> chex.Array:
+    """Return the norm of all floating leaves together, in float32 or wider."""
+    leaves = [leaf for leaf in jax.tree.leaves(updates) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    # A complex leaf has no arithmetic dtype of its own; bfloat16 and float16 would overflow or round the sum.
+    widened = [x if jnp.iscomplexobj(x) else jax.lax.convert_element_type(x, arithmetic_dtype(x)) for x in leaves]
+    return jnp.asarray(optax.tree.norm(widened), jnp.result_type(float))
+
+
+def _first(new: Any, old: Any) -> Any:
+    del old
+    return new
+
+
+def _second(new: Any, old: Any) -> Any:
+    del new
+    return old
+
+
+def _choose(flag: chex.Array, new: Any, old: Any) -> Any:
+    if not checks.is_traced(flag):
+        return new if flag else old
+    # As a branch: a choice inside the loops would make XLA round the moments otherwise than without it.
+    return jax.lax.cond(flag, _first, _second, new, old)
+
+
+def _zero_unless(flag: chex.Array, update: Any) -> Any:
+    if not jnp.issubdtype(jnp.result_type(update), jnp.inexact):
+        return update
+    return jnp.where(flag, update, jnp.zeros_like(update))
+
+
+def skip_spikes(
+    tx: optax.GradientTransformation, *, sigma: Scalar = 6.0, window: Scalar = 100
+) -> optax.GradientTransformationExtraArgs:
+    """Leave out updates whose gradient norm is not finite or far above what it was.
+
+    With x = log |g| over all leaves, m and v the running mean and variance of x, an update is skipped if
+
+        |g| is not finite,   or   x > m + sigma sqrt(v)   once `window` updates are known
+
+    A skipped update is zero, and nothing in the state of `tx` moves: moments, counts, the schedule's position, decay.
+    An update that is taken enters the statistics: with k = min(updates known, `window`), itself included,
+
+        m <- m + (x - m) / k          v <- (1 - 1 / k) (v + (x - m)^2 / k)         (m on the right: the old one)
+
+    which is the mean and variance of all up to `window` updates and forgets as an average over `window` from then on.
+    sqrt(v) counts as 1e-3 at least; a gradient of zero is taken and enters nothing.
+
+    A level that changed for good is accepted: after `window` finite spikes without an update taken between them, the
+    next one is taken whatever its norm, and the statistics begin anew with it. A gradient that is not finite never is.
+
+    Args:
+      tx: any transformation.
+      sigma: standard deviations above the mean from which on a norm is a spike, > 0.
+      window: updates that must be known before any finite one is skipped, and over which the statistics run, >= 2.
+
+    Returns:
+      A transformation with the updates of `tx`, bit for bit where nothing is skipped; its state is a
+      `SkipSpikesState`. It needs memory for a second state of `tx` while it decides.
+
+    Raises:
+      ValueError, TypeError: a number out of range.
+
+    Source: the rule of OLMo-core's `SkipStepOptimizer` (six standard deviations above the last 128), on the logarithm
+    and without a buffer; the running moments are West's, Communications of the ACM 22 (1979).
+
+    >>> tx = skip_spikes(optax.sgd(1.0), window=2)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for gradient in (1.0, 1.1, 1000.0, 0.9):
+    ...     update, state = tx.update(jnp.array([gradient]), state)
+    ...     print(update, state.skipped, state.in_a_row)
+    [-1.] 0 0
+    [-1.1] 0 0
+    [0.] 1 1
+    [-0.9] 1 0
+    """
+    checks.check_number("sigma", sigma, low=0, open_low=True)
+    checks.check_count("window", window, low=2)
+    tx = optax.with_extra_args_support(tx)
+
+    def init(params: Params) -> SkipSpikesState:
+        counts = (jnp.zeros([], jnp.int32) for _ in range(4))
+        statistics = (jnp.zeros([], jnp.result_type(float)) for _ in range(2))
+        return SkipSpikesState(tx.init(params), *counts, *statistics)
+
+    def update(
+        updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, SkipSpikesState]:
+        norm = _norm(updates)
+        finite, counts = jnp.isfinite(norm), jnp.isfinite(norm) & (norm > 0)
+        x = jnp.log(jnp.where(counts, norm, 1.0))
+        limit = state.mean + wide(sigma) * jnp.maximum(jnp.sqrt(state.variance), LEAST_DEVIATION)
+        spike = counts & (state.known >= window) & (x > limit)
+        accepted = spike & (state.above >= window)
+        taken = finite & (~spike | accepted)
+
+        known = jnp.minimum(jnp.where(accepted, 0, state.known) + 1, jnp.asarray(window, jnp.int32))
+        share = 1 / known.astype(x.dtype)
+        distance = x - state.mean
+        mean = jnp.where(accepted, x, state.mean + share * distance)
+        variance = (1 - share) * (state.variance + share * jnp.square(distance))
+        enters = taken & counts
+
+        new_updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
+        return jax.tree.map(lambda u: _zero_unless(taken, u), new_updates), SkipSpikesState(
+            inner_state=_choose(taken, inner_state, state.inner_state),
+            skipped=jnp.where(taken, state.skipped, optax.safe_increment(state.skipped)),
+            in_a_row=jnp.where(taken, 0, optax.safe_increment(state.in_a_row)),
+            above=jnp.where(taken, 0, jnp.where(finite, optax.safe_increment(state.above), state.above)),
+            known=jnp.where(enters, known, state.known),
+            mean=jnp.where(enters, mean, state.mean),
+            variance=jnp.where(enters, variance, state.variance),
+        )
+
+    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))

@@ -1,0 +1,153 @@
+"""The position of a schedule, moved by hand in any state that contains it."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from adamw_jax._rates.position import PENDING
+from adamw_jax._rates.schedule import WarmRestartsState, cycles_of
+from adamw_jax._tree import checks
+from adamw_jax._tree.state import edit_nodes, nodes_of, value_of
+from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
+
+State = TypeVar("State")
+
+
+def _injects_schedule(state: Any) -> bool:
+    """Return True if `optax.inject_hyperparams` holds the schedule of a position: the position then decides nothing."""
+
+    def is_injected(node: Any) -> bool:
+        return "hyperparams" in getattr(node, "_fields", ())
+
+    nodes = [node for node in jax.tree.leaves(state, is_leaf=is_injected) if is_injected(node)]
+    return any("schedule" in node.hyperparams or _injects_schedule(node.inner_state) for node in nodes)
+
+
+def _check_moves(state: Any) -> None:
+    if not nodes_of(state, WarmRestartsState):
+        raise ValueError(f"`state` must contain a WarmRestartsState, got {type(state).__name__} without one")
+    if _injects_schedule(state):
+        raise ValueError(
+            "`state` must hold the position of its schedule, but optax.inject_hyperparams gives the optimizer the "
+            "schedule's factors as numbers, which no position moves: write inject_hyperparams(..., "
+            "static_args=\"schedule\"), got a state with the hyperparameter 'schedule'"
+        )
+
+
+def restart(state: State, *, period: Scalar | None = None) -> State:
+    """Begin a new cycle: the next update has t_cur = 0.
+
+    Args:
+      state: any optimizer state that contains a `WarmRestartsState` (chained, masked, inside other optimizers, in a
+        framework's boxes). Where it contains several, all restart.
+      period: length of the new cycle in updates; None keeps that of the cycle that was cut. The cycles after it follow
+        from the schedule's t_mult.
+
+    Returns:
+      The state with t_cur = 0, cycle + 1, and an eta that the next update computes.
+
+    Raises:
+      ValueError: no position in the state, one that `optax.inject_hyperparams` overrules, or a period that is no
+        positive integer.
+
+    Source: the manual restart of keras-adamw (t_cur = -1 there), and of arXiv 1711.05101, section 3.
+
+    >>> import jax.numpy as jnp
+    >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
+    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
+    >>> state = restart(state, period=5)
+    >>> print(state.t_cur, state.period, state.cycle)
+    0 5 1
+    """
+    if period is not None:
+        checks.check_count("period", period)
+    _check_moves(state)
+
+    def new(node: WarmRestartsState) -> Mapping[str, Any]:
+        fields = {"t_cur": 0, "cycle": value_of(node.cycle) + 1, "eta": PENDING}
+        return fields if period is None else {**fields, "period": period}
+
+    return edit_nodes(state, WarmRestartsState, new)
+
+
+def set_position(
+    state: State, t_cur: Scalar, *, period: Scalar | None = None, cycle: Scalar | None = None, eta: Scalar | None = None
+) -> State:
+    """Move the schedule to a position in its cycle.
+
+    Args:
+      state: as in `restart`.
+      t_cur: updates made in the cycle, an integer below its period; negative ones lie in the warm-up. For the number of
+        all updates made, see `reschedule`.
+      period, cycle: the cycle's length, >= 1, and index, >= 0; None leaves them.
+      eta: the factor of the next update, >= 0; None computes it from the position then.
+
+    Returns:
+      The state at that position.
+
+    Raises:
+      ValueError: no position in the state, or a number out of range.
+
+    >>> import jax.numpy as jnp
+    >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
+    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> updates, state = tx.update(jnp.ones(1), set_position(tx.init(jnp.zeros(1)), 1))
+    >>> print(updates.round(3), state.t_cur)
+    [0.5] 2
+    """
+    checks.check_count("t_cur", t_cur, low=-checks.MAX_COUNT)
+    fields: dict[str, Any] = {"t_cur": t_cur, "eta": PENDING}
+    if period is not None:
+        fields["period"] = checks.check_count("period", period)
+    if cycle is not None:
+        fields["cycle"] = checks.check_count("cycle", cycle, low=0)
+    if eta is not None:
+        fields["eta"] = checks.check_non_negative("eta", eta)
+    _check_moves(state)
+    for node in nodes_of(state, WarmRestartsState):
+        length = fields.get("period", value_of(node.period))
+        if not (checks.is_traced(length) or checks.is_traced(t_cur)) and np.any(
+            np.asarray(t_cur) >= np.asarray(length)
+        ):
+            raise ValueError(
+                f"`t_cur` must be below the period of the cycle, {np.min(np.asarray(length))}, got {t_cur}: a count of "
+                "all updates goes into reschedule(state, schedule, count=...)"
+            )
+    return edit_nodes(state, WarmRestartsState, lambda node: fields)
+
+
+def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -> State:
+    """Put the position where a schedule is after `count` updates, whatever schedule the state had before.
+
+    A state keeps the position, the period and the next factor of the schedule that it was made with; an optimizer made
+    with another schedule goes on from them. So a run that is resumed under another schedule is rescheduled first.
+
+    Args:
+      state: as in `restart`.
+      schedule: the schedule of the optimizer that goes on: from `cosine_warm_restarts`, a function of the count, or a
+        number.
+      count: updates after which the schedule is to be, an integer >= 0; 0 begins it anew.
+
+    Returns:
+      The state, in which only the position is new.
+
+    Raises:
+      ValueError, TypeError: no position in the state, a schedule or a count of another kind.
+
+    >>> import jax.numpy as jnp
+    >>> from adamw_jax import adamw, cosine_warm_restarts, linear_warmup
+    >>> state = adamw(0.1, schedule=linear_warmup(2)).init(jnp.zeros(1))
+    >>> from adamw_jax import current
+    >>> now = current(reschedule(state, cosine_warm_restarts(4), count=5))
+    >>> print(now.t_cur, now.period, now.cycle, now.eta.round(2))
+    1 4 1 0.75
+    """
+    cycles = cycles_of(schedule)
+    checks.check_count("count", count, low=0)
+    _check_moves(state)
+    position = cycles.position(count)
+    fields = {**position._asdict(), "eta": cycles.eta(position)}
+    return edit_nodes(state, WarmRestartsState, lambda node: fields)

@@ -1,0 +1,77 @@
+"""What a parameter is for, by its name and its axes together: a matrix, or a bias, a scale, a norm."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from adamw_jax._rules.values import is_value
+from adamw_jax._tree.paths import match_patterns
+from adamw_jax._tree.typing import Value
+
+_VECTOR = re.compile(r"(?i)(^|[_.])(bias(es)?|scales?|gammas?|betas?|offset|shift)(?![a-z])")
+"""In the last part of a path: names of what is added to or multiplies single features, however many axes it has."""
+
+_SHORT_VECTOR = re.compile(r"^(b|g)\d*$")
+
+_NORM = re.compile(r"(?i)(norm(alization)?s?(_?\d+)*$|^norms?_|_norms?_|^(ln|bn)(_?[a-z0-9]+)?$)")
+"""In any part of a path: names of normalization layers."""
+
+
+def is_matrix(path: str, leaf: Any) -> bool:
+    """Return True if a parameter has two or more axes and a name that is no bias's, scale's or norm's.
+
+    The biases of attention heads (heads, head_dim) and stacked scales (layers, width) have two axes and are none.
+
+    >>> leaf = jnp.ones((4, 8))
+    >>> [is_matrix(path, leaf) for path in ("query/kernel", "query/bias", "norms/scale", "LayerNorm_0/weight")]
+    [True, False, False, False]
+    """
+    *_, last = parts = path.split("/")
+    named = _VECTOR.search(last) or _SHORT_VECTOR.search(last) or any(map(_NORM.search, parts))
+    return jnp.ndim(leaf) >= 2 and not named
+
+
+@dataclasses.dataclass(frozen=True)
+class _Matrices:
+    value: Value
+    but: tuple[str, ...]
+    label: ClassVar[str] = "matrices"
+
+    def check_paths(self, name: str, paths: Sequence[str]) -> None:
+        match_patterns(f"{name}: matrices(but=)", self.but, tuple(paths))
+
+    def __call__(self, path: str, leaf: Any) -> Value:
+        excepted = any(re.search(pattern, path) for pattern in self.but)
+        return self.value if is_matrix(path, leaf) and not excepted else 0.0
+
+
+def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
+    """Return the rule that gives `value` to what has two or more axes and is no bias, scale or norm, and 0 to the rest.
+
+    It is what "decay everything except biases and norms" usually means. Names and axes decide together: shapes alone
+    would take the biases of attention heads, and stacked scales, for matrices.
+
+    Args:
+      value: a number or schedule, or for a decay the pair (l1, l2); >= 0.
+      but: a pattern, or patterns, for matrices that get 0 all the same, such as embeddings.
+
+    Returns:
+      A rule (path, leaf) -> value, for `weight_decay` and `proximal_l1`.
+
+    Raises:
+      TypeError: a value or patterns of another kind. ValueError: at `init`, a pattern that is found in no path.
+
+    >>> from adamw_jax._rules.values import (check_decay, resolve_rules)
+    >>> params = {"embed": jnp.ones((4, 2)), "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    >>> resolve_rules("weight_decay", matrices(0.1, but="embed"), params, check_decay, (0.0, 0.0))
+    [(0.0, 0.0), (0.0, 0.1), (0.0, 0.0)]
+    """
+    if not (is_value(value) or callable(value)):
+        raise TypeError(f"`value` must be a number, a schedule or a pair (l1, l2) of them, got {value!r}")
+    patterns = () if but is None else (but,) if isinstance(but, str) else tuple(but)
+    if not all(isinstance(each, str) and each for each in patterns):
+        raise TypeError(f"`but` must be a pattern or a sequence of patterns, got {but!r}")
+    return _Matrices(value, patterns)

@@ -1,0 +1,101 @@
+"""The loop over moments: load, advance, store, direction; and moments read from a state, or stored another way."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+
+from adamw_jax._storage.formats import Storage
+from adamw_jax._storage.rounding import bits_of, noise, seed_of
+from adamw_jax._tree.loop import Kernel, map_leaves
+from adamw_jax._tree.typing import Updates
+
+Direction = Callable[[Any, Any, Sequence[Any], Sequence[Any]], chex.Array]
+"""direction(scalars, g, new moments, old moments) -> d"""
+
+
+class PackedMomentsState(NamedTuple):
+    """State of `scale_by_adam` with packed moments.
+
+    Attributes:
+      count: updates made, int32.
+      moments: mu and nu in one word per parameter, uint32 or uint16, a tree like the parameters; see `read_moments`.
+    """
+
+    count: chex.Array
+    moments: Updates
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def refuse_derivative(x: chex.Array, rule: str) -> chex.Array:
+    """Return x, and raise where a derivative is taken through it: the rule says what must be otherwise for that."""
+    del rule
+    return x
+
+
+@refuse_derivative.defjvp
+def _refuse(rule: str, primals: Any, tangents: Any) -> Any:
+    del primals, tangents
+    raise ValueError(
+        f"{rule} to take derivatives through an update, got a narrow one, whose stochastic rounding has none"
+    )
+
+
+_WIDE = "`moment_dtype` must be None, float32 or float64"
+
+
+@functools.cache
+def _kernel(advance: Kernel, direction: Direction, storage: Storage) -> Kernel:
+    if not storage.is_narrow:
+
+        def wide_kernel(scalars: Any, g: Any, *old: Any) -> tuple[chex.Array, ...]:
+            new = advance(scalars, g, *old)
+            return direction(scalars, g, new, old), *new
+
+        return wide_kernel
+
+    def kernel(scalars: Any, g: Any, *stored: Any) -> tuple[chex.Array, ...]:
+        seed, *numbers = scalars
+        old = [moment.astype(g.dtype) for moment in storage.load(stored)]
+        new = [refuse_derivative(moment, _WIDE) for moment in advance(numbers, g, *old)]
+        rounded = storage.store(new, noise(g.shape, seed, bits_of(g)))
+        loaded = [moment.astype(g.dtype) for moment in storage.load(rounded)]
+        return direction(numbers, g, loaded, old), *rounded
+
+    return kernel
+
+
+def map_moments(
+    advance: Kernel,
+    direction: Direction,
+    scalars: Sequence[chex.Array],
+    updates: Updates,
+    stored: Sequence[chex.ArrayTree],
+    count: chex.Array | None,
+    storage: Storage,
+) -> tuple[chex.ArrayTree, ...]:
+    """Advance the moments by the updates, and take the direction from them as they are stored.
+
+        moments <- round(advance(g, moments))           d = direction(g, moments, the moments before)
+
+    Moments that are narrower than the arithmetic are rounded stochastically, and the direction sees the rounded ones:
+    a direction that does without the moments before reads one word per parameter then, and no gradient.
+
+    Args:
+      advance: kernel(scalars, g, *moments) -> new moments.
+      direction: (scalars, g, new moments, old moments) -> d.
+      scalars: what all leaves share.
+      updates: the gradients g.
+      stored: the moments' trees, as `Storage.zeros` lays them out.
+      count: number of this update; with an element's place and gradient it seeds the rounding. None if nothing rounds.
+      storage: how the moments are stored.
+
+    Returns:
+      The directions, and the new moments as stored.
+    """
+    kernel = _kernel(advance, direction, storage)
+    if count is not None and storage.is_narrow:
+        scalars = (seed_of(count), *scalars)
+    return map_leaves(kernel, scalars, (updates, *stored))

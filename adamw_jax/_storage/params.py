@@ -1,0 +1,79 @@
+"""Updates that land on the stochastically rounded bfloat16 parameter."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of, widen
+from adamw_jax._tree import checks
+from adamw_jax._tree.loop import extra_arg
+from adamw_jax._tree.typing import Params, Updates
+
+
+def _land(p: Any, u: Any, seed: Any) -> Any:
+    if p.dtype != jnp.bfloat16:
+        return u
+    start = widen(p)
+    rounded = round_to_bfloat16(start + u.astype(jnp.float32), noise(p.shape, seed, bits_of(u)) & LOW)
+    return widen(rounded) - start
+
+
+_land_jit = jax.jit(_land)
+
+
+def round_to_params(round_params: bool = True) -> optax.GradientTransformationExtraArgs:
+    """Round bfloat16 parameters stochastically, inside their updates.
+
+        u <- round(theta + u) - theta           E[round(x)] = x
+
+    Whoever adds the updates, in float32 and then cast to the parameter's dtype as `optax.apply_updates` does, lands on
+    the rounded parameter exactly. Rounded to nearest, a bfloat16 parameter ignores every update below 2^-9 of it, such
+    as the decay of most training runs. Parameters of other dtypes are left alone.
+
+    Args:
+      round_params: False does nothing, and has the same state.
+
+    Returns:
+      A stateless transformation for the end of a chain, behind the sign, inside `with_learning_rate`, whose count seeds
+      the rounding. Its updates for bfloat16 parameters are float32.
+
+    Raises:
+      ValueError: `update` without parameters, or outside of `with_learning_rate`.
+
+    Warns:
+      UserWarning: at `init`, if no parameter is bfloat16, for then it does nothing.
+
+    Source: Gupta et al., arXiv 1502.02551, section 3.1.
+
+    >>> from adamw_jax import with_learning_rate
+    >>> tx = with_learning_rate(0.1, round_to_params())
+    >>> params = jnp.ones(2000, jnp.bfloat16)
+    >>> updates, _ = tx.update(jnp.full(2000, -0.001), tx.init(params), params)
+    >>> print(f"{optax.apply_updates(params, updates).astype(jnp.float32).mean():.3f}")
+    0.999
+    """
+    checks.check_flag("round_params", round_params)
+
+    def init(params: Params) -> optax.EmptyState:
+        dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
+        if round_params and dtypes and not any(dtype == jnp.bfloat16 for dtype in dtypes):
+            names = ", ".join(sorted(dtype.name for dtype in dtypes))
+            warnings.warn(
+                f"`round_params` does nothing: it rounds bfloat16 parameters, and these are {names}", stacklevel=2
+            )
+        return optax.EmptyState()
+
+    def update(
+        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.EmptyState]:
+        if not round_params:
+            return updates, state
+        if params is None:
+            raise ValueError("`params` must be given to update(updates, state, params) to be rounded, got None")
+        seed = seed_of(jnp.asarray(extra_arg("count", extra_args), jnp.int32))
+        return jax.tree.map(lambda p, u: _land_jit(p, u, seed), params, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)

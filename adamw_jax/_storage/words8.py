@@ -1,0 +1,83 @@
+"""Both moments of a parameter in one uint16 word: positions on a logarithmic scale, stochastically rounded."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamw_jax._storage.rounding import bits_of
+
+_SHIFT = np.uint32(21)
+"""Bits of a float32 below one step: four steps to the octave, and in each of them the bits are linear in the number."""
+
+_BELOW = np.uint32((1 << 21) - 1)
+
+_SIGN = np.uint32(1 << 15)
+"""The sign of mu in a word."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Codes 0, 1, ... for magnitudes 0, ..., four to the octave from `smallest` on, linear below it.
+
+        code(x) = (bits(|x| + smallest) - bits(smallest)) / 2^21
+
+    Attributes:
+      smallest: a power of two, the magnitude that is added.
+      not_a_number: the largest code, which stands for all that is not finite; larger magnitudes get the code below it.
+    """
+
+    smallest: float
+    not_a_number: int
+
+    def encode(self, x: chex.Array, noise21: chex.Array) -> chex.Array:
+        """Return the uint32 codes of float32 magnitudes, up with the probability of what is lost; noise21 < 2^21."""
+        smallest = np.float32(self.smallest)
+        code = (bits_of(x + smallest) - smallest.view(np.uint32) + noise21) >> _SHIFT
+        code = jnp.minimum(code, np.uint32(self.not_a_number - 1))
+        return jnp.where(jnp.isfinite(x), code, np.uint32(self.not_a_number))
+
+    def decode(self, shifted: chex.Array) -> chex.Array:
+        """Return the float32 magnitudes of codes, NaN for the largest.
+
+        Args:
+          shifted: the codes times 2^21, uint32, as a shift and a mask bring them out of a word.
+        """
+        smallest = np.float32(self.smallest)
+        magnitude = jax.lax.bitcast_convert_type(shifted + smallest.view(np.uint32), jnp.float32) - smallest
+        return jnp.where(shifted == np.uint32(self.not_a_number) << _SHIFT, jnp.nan, magnitude)
+
+
+MU = Scale(2.0**-28, 127)
+"""The first moment: 7 bits and a sign, up to 11."""
+
+NU = Scale(2.0**-56, 255)
+"""The second moment: 8 bits, up to 181."""
+
+
+def pack8(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
+    """Return uint16 words: the sign of mu, its code in 7 bits, the code of nu in 8.
+
+    Args:
+      mu, nu: float32 arrays, nu >= 0.
+      bits: uint32 noise of the same shape: the lowest 21 bits round mu, the highest nu.
+    """
+    sign = (bits_of(mu) >> np.uint32(16)) & _SIGN
+    upper = sign | (MU.encode(jnp.abs(mu), bits & _BELOW) << np.uint32(8))
+    # Both are narrowed before they meet: a loop that ends in a unary operation is computed anew wherever its result is
+    # used.
+    return upper.astype(jnp.uint16) | NU.encode(nu, bits >> np.uint32(11)).astype(jnp.uint16)
+
+
+def unpack8(words: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Return the float32 moments (mu, nu) that the words stand for.
+
+    >>> words = pack8(jnp.array([-0.5]), jnp.array([0.25]), jnp.zeros(1, jnp.uint32))
+    >>> print(*unpack8(words))
+    [-0.5] [0.25]
+    """
+    words = words.astype(jnp.uint32)
+    mu = MU.decode((words << np.uint32(13)) & (np.uint32(127) << _SHIFT))
+    return jnp.where(words >= _SIGN, -mu, mu), NU.decode((words << _SHIFT) & (np.uint32(255) << _SHIFT))

@@ -1,0 +1,142 @@
+"""Argument checks: every error names the argument, the rule and the value received.
+
+A traced value has no number to look at, so it passes every check of value (never of kind).
+"""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamw_jax._tree.typing import Scalar
+
+MAX_COUNT = 2**31 - 1
+"""The largest count of updates: counts are int32."""
+
+
+def is_traced(value: Any) -> bool:
+    """Return True if `value` is a tracer, whose number is not known yet."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def equals(value: Scalar, number: float) -> bool:
+    """Return True if a scalar is known to be `number` while the program is built; a tracer or a schedule is not."""
+    return not is_traced(value) and not callable(value) and float(value) == number
+
+
+def is_number(value: Any) -> bool:
+    """Return True if `value` is a real scalar: a Python or NumPy number, or a JAX scalar, traced or not."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, (int, float, np.number)):
+        return not isinstance(value, np.complexfloating)
+    if not isinstance(value, (jax.Array, np.ndarray)) or value.shape != ():
+        return False
+    return bool(jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating))
+
+
+def is_schedule(value: Any) -> bool:
+    """Return True if `value` is a function of the count: callable, and no tree that happens to be callable."""
+    return callable(value) and bool(jax.tree_util.all_leaves([value]))
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+    exact: bool = False,
+) -> Scalar:
+    """Return `value` if it is a finite real scalar in the interval from `low` to `high`.
+
+    Args:
+      name: how the caller's argument is called.
+      value: what was received; a tracer is only checked to be a scalar.
+      low, high: the interval's ends, held against the number in the default float width, in which it is used.
+      open_low, open_high: whether the interval leaves its end out.
+      exact: whether the number is used as it is, and not in the default float width.
+
+    Raises:
+      TypeError: `value` is no real scalar.
+      ValueError: it is outside the interval, or not finite.
+
+    >>> check_number("b1", 0.9, low=0, high=1, open_high=True)
+    0.9
+    >>> check_number("b1", 1.5, low=0, high=1, open_high=True)
+    Traceback (most recent call last):
+    ValueError: `b1` must be a finite number in [0, 1), got 1.5
+    """
+    if not is_number(value):
+        raise TypeError(f"`{name}` must be a number or a JAX scalar, got {value!r} of type {type(value).__name__}")
+    if not is_traced(value):
+        number = float(value)
+        with np.errstate(over="ignore", under="ignore"):
+            used = number if exact else float(np.asarray(number, jnp.result_type(float)))
+
+        def holds(x: float) -> bool:
+            above, below = x > low or (x == low and not open_low), x < high or (x == high and not open_high)
+            return math.isfinite(x) and above and below
+
+        if not (holds(number) and holds(used)):
+            rule = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
+            rule += ")" if open_high or high == math.inf else "]"
+            got = f"{number!r}, which is {used:g} in {jnp.result_type(float).name}" if holds(number) else f"{number:g}"
+            raise ValueError(f"`{name}` must be a finite number in {rule}, got {got}")
+    scalar: Scalar = value
+    return scalar
+
+
+def check_non_negative(name: str, value: Any) -> Scalar:
+    """Return `value` if it is a finite number >= 0."""
+    return check_number(name, value, low=0)
+
+
+def check_count(name: str, value: Any, *, low: int = 1) -> Scalar:
+    """Return `value` if it is an integer from `low` to 2^31 - 1.
+
+    >>> check_count("period", 10.5)
+    Traceback (most recent call last):
+    ValueError: `period` must be an integer from 1 to 2147483647, got 10.5
+    """
+    check_number(name, value)
+    if not is_traced(value) and not (float(value).is_integer() and low <= float(value) <= MAX_COUNT):
+        raise ValueError(f"`{name}` must be an integer from {low} to {MAX_COUNT}, got {value}")
+    scalar: Scalar = value
+    return scalar
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any], *, others: str | None = None) -> Any:
+    """Return `value` if it is one of `choices`; `others` says in the error what else the caller takes."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        rule = ", ".join(map(repr, choices)) + (f", or {others}" if others else "")
+        raise ValueError(f"`{name}` must be one of {rule}, got {value!r}")
+    return value
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False: what it decides is fixed when the program is built."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must be True or False, got {value!r} of type {type(value).__name__}")
+    return bool(value)
+
+
+def path_text(path: tuple[Any, ...]) -> str:
+    """Return a key path as it reads in messages, keys joined by "/"."""
+    text: str = jax.tree_util.keystr(path, simple=True, separator="/")
+    return text
+
+
+def check_floating(name: str, tree: chex.ArrayTree) -> None:
+    """Raise a TypeError that names the path of the first leaf whose dtype is not real floating."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            where = path_text(path) or "the only leaf"
+            raise TypeError(f"`{name}` must have real floating leaves, got {dtype.name} at {where!r}")

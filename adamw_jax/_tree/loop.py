@@ -1,0 +1,173 @@
+"""What all stages share: the one loop over the leaves, and what owners pass to the stages inside them."""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamw_jax._tree.checks import is_traced, path_text
+from adamw_jax._tree.typing import Params, Updates
+from adamw_jax._tree.width import arithmetic_dtype, cast, is_floating
+
+Kernel = Callable[..., tuple[chex.Array, ...]]
+"""kernel(scalars, *leaves, *values) -> new leaves, all in one dtype."""
+
+GROUP = 16
+"""Leaves of one kind that share one call: calls get fewer, while a group costs little more to trace than a leaf."""
+
+FEW = 2
+"""So few leaves of one kind are traced in place: a program of their own would cost more than it saves."""
+
+OWNERS = {
+    "alpha": "with_learning_rate",
+    "count": "with_learning_rate",
+    "eta": "with_warm_restarts",
+    "period": "with_warm_restarts of cosine_warm_restarts",
+}
+"""The extra arguments that owners pass to the stages inside them, and who passes which."""
+
+
+def extra_arg(name: str, extra_args: dict[str, Any]) -> Any:
+    """Return the scalar that its owner passes as the extra argument `name`.
+
+    Raises:
+      ValueError: no owner is around the stage that asks.
+    """
+    if extra_args.get(name) is None:
+        raise ValueError(f"the extra argument `{name}` must be given: put the stage inside {OWNERS[name]}, got None")
+    return extra_args[name]
+
+
+def structure_of(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = None) -> Any:
+    """Return the structure of a tree, `jax.tree.structure`, whose type has no methods in the stubs."""
+    return jax.tree.structure(tree, is_leaf=is_leaf)
+
+
+def aligned(updates: Updates, params: Params | None) -> chex.ArrayTree:
+    """Return the tree that rules are held against: the parameters, or where `update` was given none, the updates.
+
+    Raises:
+      ValueError: the two have not one structure, so that no leaf of the one can be said to belong to one of the other.
+    """
+    if params is None or structure_of(params) == structure_of(updates):
+        return updates if params is None else params
+    given, wanted = ([path_text(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (params, updates))
+    pairs = itertools.zip_longest(given, wanted)
+    where = next((f", first {a!r} against {b!r}" for a, b in pairs if a != b), "")
+    kinds = "" if where else f": {jax.tree.structure(params)} against {jax.tree.structure(updates)}"
+    raise ValueError(
+        "`params` must have the structure of the updates, the same leaves in the same order, got "
+        f"{len(given)} leaves against {len(wanted)}{where}{kinds}"
+    )
+
+
+def _is_passed(number: Any) -> bool:
+    """Return True if a number is an argument of an eager call: one that only changes its value compiles nothing."""
+    return isinstance(number, jax.Array) or float(number) not in (0.0, 1.0)
+
+
+def _is_array(number: Any) -> bool:
+    return isinstance(number, jax.Array)
+
+
+def _split(value: Any, is_unknown: Callable[[Any], bool]) -> tuple[Any, list[Any]]:
+    """Return what is a constant of the program, hashable, and the numbers that are its arguments."""
+    numbers, structure = jax.tree.flatten(value)
+    unknown = [is_unknown(number) for number in numbers]
+    known = tuple(None if passed else float(number) for number, passed in zip(numbers, unknown, strict=True))
+    return (structure, known), [number for number, passed in zip(numbers, unknown, strict=True) if passed]
+
+
+def _join(known: Any, unknown: Sequence[Any], dtype: Any) -> Any:
+    structure, numbers = known
+    rest = iter(unknown)
+    return structure.unflatten([next(rest) if number is None else np.asarray(number, dtype)[()] for number in numbers])
+
+
+def _in_dtype(number: Any, dtype: Any) -> Any:
+    if not isinstance(number, jax.Array):
+        return np.asarray(number, dtype)
+    return jax.lax.convert_element_type(number, dtype) if is_floating(number) else number
+
+
+def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
+    known_scalars, known_value = known
+    dtype = arithmetic_dtype(*leaves)
+    value = _join(known_value, unknown, dtype)
+    new = kernel(_join(known_scalars, scalars, dtype), *(cast(leaf, dtype) for leaf in leaves), *value)
+    return [jax.lax.convert_element_type(out, jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
+
+
+_leaf = jax.jit(_run, static_argnums=(0, 1))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _group(kernel: Kernel, known: Any, scalars: Any, inputs: Any) -> list[list[chex.Array]]:
+    return [_leaf(kernel, known, scalars, *each) for each in inputs]
+
+
+def _kind(leaf: Any) -> Any:
+    return jax.typeof(leaf), None if is_traced(leaf) else getattr(leaf, "sharding", None)
+
+
+def map_leaves(
+    kernel: Kernel,
+    scalars: Sequence[chex.Array],
+    trees: Sequence[chex.ArrayTree],
+    values: Sequence[Any] | None = None,
+) -> tuple[chex.ArrayTree, ...]:
+    """Apply `kernel` to the corresponding leaves of `trees`: one cast in, one cast out, and integers as they are.
+
+    Leaves alike in shape, dtype and value share one traced program, and many of them one call of it: what tracing
+    costs depends on how many kinds of leaves there are, and little on how many leaves.
+
+    Args:
+      kernel: `kernel(scalars, *leaves)`, or `kernel(scalars, *leaves, value)` where `values` are given. It returns a
+        tuple; its i-th entry becomes a leaf of the i-th result, in the dtype of the i-th tree's leaf. It is a function
+        of its module, no closure: its identity finds the traced program again.
+      scalars: what all leaves share, computed once.
+      trees: the first gives the structure; the others have it, too.
+      values: one entry per leaf: a number, or a tuple of numbers. While a program is traced, plain numbers are its
+        constants (NumPy scalars in the kernel) and the others its arguments; without one, only 0 and 1 are constants.
+
+    Returns:
+      As many trees as the kernel returns leaves; with no leaf at all, `trees` as they are.
+
+    Raises:
+      ValueError: the trees' structures differ.
+    """
+    structure: Any = jax.tree.structure(trees[0])
+    for tree in trees[1:]:
+        if jax.tree.structure(tree) != structure:
+            raise ValueError(
+                "updates, parameters and the state's moments must have one structure, "
+                f"got {structure} and {jax.tree.structure(tree)}"
+            )
+    if structure.num_leaves == 0:
+        return tuple(trees)
+    rows = list(zip(*(jax.tree.leaves(tree) for tree in trees), strict=True))
+    is_program = any(map(is_traced, (leaf for row in rows for leaf in row)))
+    split_value = functools.partial(_split, is_unknown=is_traced if is_program else _is_passed)
+    splits = [split_value(())] * len(rows) if values is None else [split_value((value,)) for value in values]
+    known_scalars, unknown_scalars = _split(tuple(scalars), _is_array if is_program else _is_passed)
+    kinds: dict[Any, list[int]] = {}
+    for index, (row, (known, _)) in enumerate(zip(rows, splits, strict=True)):
+        kinds.setdefault((known, tuple(map(_kind, row))), []).append(index)
+    results: dict[int, list[chex.Array]] = {}
+    for (known, _), indices in kinds.items():
+        row = rows[indices[0]]
+        dtype = arithmetic_dtype(*row)
+        call = functools.partial(_run if len(indices) <= FEW and any(map(is_traced, row)) else _leaf, kernel)
+        shared = (known_scalars, known), [_in_dtype(scalar, dtype) for scalar in unknown_scalars]
+        inputs = [(rows[index], [_in_dtype(number, dtype) for number in splits[index][1]]) for index in indices]
+        whole = len(inputs) - len(inputs) % GROUP
+        new = [_group(kernel, *shared, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
+        new.append([call(*shared, *each) for each in inputs[whole:]])
+        results.update(zip(indices, (row for group in new for row in group), strict=True))
+    columns = zip(*(results[index] for index in range(len(rows))), strict=True)
+    return tuple(jax.tree.unflatten(structure, column) for column in columns)

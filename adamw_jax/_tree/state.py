@@ -1,0 +1,124 @@
+"""Finding things in a state: nodes by their type, and the parameter that a leaf belongs to."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+
+from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.width import own
+
+State = TypeVar("State")
+Node = TypeVar("Node")
+
+
+def nodes_of(state: Any, kind: type[Node] | tuple[type[Node], ...]) -> list[Node]:
+    """Return the nodes of some types in a state, outermost first, those in their `inner_state` among them."""
+    nodes = [node for node in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kind)) if isinstance(node, kind)]
+    return nodes + [below for node in nodes for below in nodes_of(getattr(node, "inner_state", None), kind)]
+
+
+def edit_nodes(state: State, kind: type[Node], new: Callable[[Node], Mapping[str, Any]]) -> State:
+    """Return a state in which fields of all nodes of a type are new, and everything else is as it was.
+
+    What is edited are leaves: boxes that a framework put around them stay, for it knows them by their place.
+
+    Args:
+      state: any tree.
+      kind: a NamedTuple.
+      new: node -> {field: scalar}.
+    """
+
+    def fill(old: Any, value: Any) -> Any:
+        # A leading axis, of runs that are mapped, keeps its length.
+        return jax.tree.map(lambda leaf: own(jax.numpy.broadcast_to(value, leaf.shape).astype(leaf.dtype)), old)
+
+    def visit(node: Any) -> Any:
+        if not isinstance(node, kind):
+            return node
+        edited: Any = node
+        fields = {name: fill(getattr(edited, name), value) for name, value in new(node).items()}
+        if hasattr(edited, "inner_state"):
+            fields["inner_state"] = edit_nodes(edited.inner_state, kind, new)
+        return edited._replace(**fields)
+
+    edited: State = jax.tree.map(visit, state, is_leaf=lambda node: isinstance(node, kind))
+    return edited
+
+
+def value_of(field: Any) -> Any:
+    """Return the array of a scalar field, without the box that a framework may have put around it."""
+    (leaf,) = jax.tree.leaves(field)
+    return leaf
+
+
+KeyPath = tuple[Any, ...]
+
+
+def parameter_of(path: KeyPath, params: Mapping[KeyPath, Any]) -> KeyPath | None:
+    """Return the path of the parameter that a leaf of a state belongs to: the longest that ends the leaf's own path.
+
+    So ("mu", "dense", "kernel") belongs to ("dense", "kernel"). Parameters that are one bare array have the path (),
+    which every leaf's ends with: a leaf of another shape is then nobody's.
+
+    Args:
+      path: key path of a leaf of a state, as in `jax.tree.leaves_with_path`.
+      params: key path -> parameter, or its shape.
+
+    Returns:
+      A key of `params`, None for what belongs to no parameter, such as counts.
+
+    >>> import optax
+    >>> params = {"dense": {"kernel": jax.numpy.ones(2)}}
+    >>> paths = dict(jax.tree.leaves_with_path(params))
+    >>> state = jax.tree.leaves_with_path(optax.adam(0.1).init(params))
+    >>> [jax.tree_util.keystr(parameter_of(path, paths) or ()) for path, _ in state]
+    ['', "['dense']['kernel']", "['dense']['kernel']"]
+    """
+    suffixes = (path[start:] for start in range(len(path) + 1))
+    return next((suffix for suffix in suffixes if suffix in params), None)
+
+
+def _is_whole(node: Any) -> bool:
+    """Return True for the innermost states, whose fields belong together."""
+    fields = getattr(node, "_fields", None)
+    return fields is not None and not any(name.startswith("inner") for name in fields)
+
+
+def carry_over(state: State, fresh: State) -> State:
+    """Return a fresh state with what still fits of an old one: to train leaves that had no moments.
+
+    The states inside are taken whole, count and moments together: where one does not fit, because leaves of it are
+    frozen no longer, it begins afresh. A leaf's first step is then a fresh optimizer's, for its count is new, too. So
+    give leaves that are thawed later a direction of their own, and the others keep their moments.
+
+    Args:
+      state: the state so far.
+      fresh: `init` of the optimizer that goes on, with the same stages.
+
+    Returns:
+      A state of the shapes of `fresh`.
+
+    Raises:
+      ValueError: the two are not states of the same stages.
+
+    >>> from adamw_jax import decoupled, scale_by_adam
+    >>> params = {"body": jax.numpy.ones(2), "head": jax.numpy.ones(2)}
+    >>> directions = {"body": scale_by_adam(), "": scale_by_adam()}
+    >>> cold, warm = (decoupled(directions, 0.1, freeze=freeze) for freeze in ("body", None))
+    >>> _, state = cold.update(params, cold.init(params), params)
+    >>> states = carry_over(state, warm.init(params)).inner_state[0].inner_states
+    >>> print(states["body"].inner_state.count, states[""].inner_state.count)
+    0 1
+    """
+    old, new = (jax.tree.leaves(tree, is_leaf=_is_whole) for tree in (state, fresh))
+    structure, other = (structure_of(tree, _is_whole) for tree in (state, fresh))
+    if structure != other:
+        raise ValueError(f"`fresh` must be a state of the same stages as `state`, {structure}, got {other}")
+
+    def fits(a: Any, b: Any) -> bool:
+        shapes: Any = [jax.tree.map(lambda x: (jax.numpy.shape(x), jax.numpy.result_type(x)), node) for node in (a, b)]
+        return bool(shapes[0] == shapes[1])
+
+    carried: State = structure.unflatten([a if fits(a, b) else b for a, b in zip(old, new, strict=True)])
+    return carried
