@@ -84,10 +84,10 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "freeze_where": lambda: aj.freeze_where("head"),
     "without_moments": lambda: aj.without_moments("head", aj.scale_by_adam()),
     "with_warm_restarts": lambda: aj.with_warm_restarts(RESTARTS, aj.scale_by_eta()),
-    "add_decoupled_decay with a strength": lambda: aj.with_learning_rate(
-        0.1, aj.add_decoupled_decay(DECAY, strength=aj.Strength(aj.Corrected("kernel"), 20, peak=0.2))
+    "add_decoupled_decay with a factor": lambda: aj.with_learning_rate(
+        0.1, aj.add_decoupled_decay(DECAY, factor=aj.DecayFactor(aj.Corrected("kernel"), 20, peak=0.2))
     ),
-    "soft_threshold": lambda: aj.soft_threshold(0.01, strength=aj.Strength("constant")),
+    "soft_threshold": lambda: aj.soft_threshold(0.01, factor=aj.DecayFactor("constant")),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
     "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
     "adamw held norms": lambda: aj.adamw(

@@ -212,7 +212,7 @@ def test_anchors_are_a_copy_in_the_state():
     np.testing.assert_array_equal(optax.tree.get(state, "anchors")["w"], 1.0)
 
 
-CORRECTED = aj.Strength(aj.Corrected("w", peak=1.0))
+CORRECTED = aj.DecayFactor(aj.Corrected("w", peak=1.0))
 BAD = {
     "anchors of another structure": (
         lambda p: aj.add_decoupled_decay(0.1, form=aj.Anchored({"v": p["w"]})).init(p),
@@ -239,7 +239,7 @@ BAD = {
         r"`proximal_l1` must be a finite number in \[0, inf\), got -0.1",
     ),
     "threshold's coupling": (
-        lambda p: aj.soft_threshold(0.1, strength=aj.Strength("other")),
+        lambda p: aj.soft_threshold(0.1, factor=aj.DecayFactor("other")),
         r"`coupling` must be one of 'learning_rate', 'schedule', 'constant', 'corrected', got 'other'",
     ),
     "no parameters": (
@@ -247,11 +247,11 @@ BAD = {
         r"`params` must be given to update\(updates, state, params\) to shrink them, got None",
     ),
     "no alpha": (
-        lambda p: aj.soft_threshold(0.1, strength=aj.Strength("learning_rate")).update(p, optax.EmptyState(), p),
+        lambda p: aj.soft_threshold(0.1, factor=aj.DecayFactor("learning_rate")).update(p, optax.EmptyState(), p),
         r"the extra argument `alpha` must be given",
     ),
     "no alpha to correct": (
-        lambda p: aj.add_decoupled_decay(0.1, strength=aj.Strength(aj.Corrected("w", peak=1.0))).update(
+        lambda p: aj.add_decoupled_decay(0.1, factor=aj.DecayFactor(aj.Corrected("w", peak=1.0))).update(
             p, optax.EmptyState(), p
         ),
         r"the extra argument `alpha` must be given",

@@ -215,7 +215,7 @@ def test_a_path_does_not_depend_on_siblings_and_known_boxes_leave_no_trace():
         lambda: aj.freeze_where(lr_multipliers={"w": 0.0}),
         lambda: aj.without_moments("w", optax.trace(0.9)),
         lambda: aj.add_decoupled_decay({"w": 0.1}),
-        lambda: aj.soft_threshold({"w": 0.1}, strength=aj.Strength("constant")),
+        lambda: aj.soft_threshold({"w": 0.1}, factor=aj.DecayFactor("constant")),
         lambda: aj.adamw(0.1),
         lambda: aj.adamw(0.1, freeze="w", lr_multipliers={"b": 2.0}),
     ],

@@ -8,7 +8,7 @@ import chex
 import optax
 from jax.lax import add
 
-from adamw_jax._decay.factor import Strength, check_normalize, scaled
+from adamw_jax._decay.factor import DecayFactor, check_normalize, scaled
 from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._rules.values import check_decay, check_rules, check_start, resolve_rules, values_now
 from adamw_jax._tree import checks
@@ -39,15 +39,15 @@ def add_decoupled_decay(
     *,
     form: str | Decoupled = "decoupled",
     normalize: Scalar | str | None = None,
-    strength: Strength | None = None,
+    factor: DecayFactor | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Add the decay of the parameters to the updates.
 
         u <- u + c n r' (l1 sign(theta) + l2 theta)          in the plain form; sign(0) = 0
 
-    In a chain of one's own, what multiplies the decay besides n is what comes after this stage: eta for the paper's
-    form, alpha and eta for that of optax, PyTorch and Keras, nothing for a constant decay. With a `strength` it is that
-    alone, and the stage stands behind all rates, as in `decoupled`.
+    Without `factor`, the stages behind this one in a chain multiply the decay: eta for the paper's form, alpha and eta
+    for that of optax, PyTorch and Keras, nothing for a constant decay. With `factor`, the decay has its whole factor,
+    and the stage stands behind all rates, as in `decoupled`.
 
     Args:
       weight_decay: rules that give l2, or (l1, l2), per leaf, each >= 0: a number for all leaves, {pattern: value}, a
@@ -57,7 +57,7 @@ def add_decoupled_decay(
         "anchored" (to the parameters given to `init`), or `Cautious()`, `Huber(delta)`, `Anchored(anchors)`.
       normalize: for n: None; T, the number of updates to normalize over, >= 1; or "cycle" for the period T_i of the
         current restart cycle, which `with_warm_restarts` around this stage provides.
-      strength: c n r', in place of a position and `normalize`.
+      factor: c n r', in place of a position in the chain and of `normalize`.
 
     Returns:
       A transformation whose updates, of the sign of gradients, keep shape and dtype. It has no state, except
@@ -79,14 +79,14 @@ def add_decoupled_decay(
     check_rules("weight_decay", weight_decay, check_decay)
     shape = form_of(form)
     check_normalize("normalize", normalize)
-    if strength is not None and normalize is not None:
-        raise ValueError(f"`normalize` must not be given beside `strength`, which has its own, got {normalize!r}")
-    factor = Strength("constant", normalize) if strength is None else strength
+    if factor is not None and normalize is not None:
+        raise ValueError(f"`normalize` must not be given beside `factor`, which contains it, got {normalize!r}")
+    whole = DecayFactor("constant", normalize) if factor is None else factor
 
     def init(params: Params) -> optax.OptState:
         checks.check_floating("params", params)
         check_start("weight_decay", decays_of(weight_decay, params))
-        factor.flags(params)
+        whole.flags(params)
         return shape.init(params)
 
     def update(
@@ -98,8 +98,8 @@ def add_decoupled_decay(
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
-        numbers = (*factor.now(extra_args), *map(wide, shape.numbers()))
-        rows = zip(decays, factor.scales(tree, extra_args), factor.flags(tree), strict=True)
+        numbers = (*whole.now(extra_args), *map(wide, shape.numbers()))
+        rows = zip(decays, whole.scales(tree, extra_args), whole.flags(tree), strict=True)
         values = [(scaled(l1, r), scaled(l2, r), flag) for (l1, l2), r, flag in rows]
         (updates,) = map_leaves(_kernel(shape.term), numbers, (updates, params, *shape.trees(state)), values)
         return updates, state

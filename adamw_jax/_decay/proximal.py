@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._decay.factor import Strength, scaled
+from adamw_jax._decay.factor import DecayFactor, scaled
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import aligned, map_leaves
@@ -31,18 +31,18 @@ def _shrink(scalars: Any, u: Any, p: Any, value: Any) -> tuple[chex.Array, ...]:
 
 
 def soft_threshold(
-    proximal_l1: Rules | None, *, strength: Strength | None = None
+    proximal_l1: Rules | None, *, factor: DecayFactor | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Shrink what the update leads to by the L1 decay's proximal step, which sets small weights to exactly zero.
 
         theta' = theta - u                                   what a descent by u leads to
         u <- theta - sign(theta') max(|theta'| - c n r' l1, 0)
 
-    A decay that subtracts l1 sign(theta) has the same strength but steps across zero and back.
+    A decay that subtracts l1 sign(theta) shrinks weights as much, but steps across zero and back.
 
     Args:
       proximal_l1: rules that give l1 >= 0 per leaf, a number or a schedule; 0 where no pattern matches. None is 0.
-      strength: the decay's factor c n r'; None is the paper's, c = eta.
+      factor: the decay's factor c n r'; None is the paper's, c = eta.
 
     Returns:
       A stateless transformation for the place before the last `optax.scale(-1.0)`, inside the owners of alpha and eta.
@@ -55,14 +55,14 @@ def soft_threshold(
     Source: the proximal operator of the L1 norm; Yun, Lozano & Yang, "Adaptive Proximal Gradient Methods", NeurIPS
     2021, for its use in Adam-like methods; here unscaled by the moments, as a decoupled decay.
 
-    >>> tx = soft_threshold(0.5, strength=Strength("constant"))
+    >>> tx = soft_threshold(0.5, factor=DecayFactor("constant"))
     >>> params = jnp.array([1.0, 0.2])
     >>> updates, _ = tx.update(jnp.zeros(2), tx.init(params), params)
     >>> print(params - updates)
     [0.5 0. ]
     """
     check_rules("proximal_l1", proximal_l1, check_multiplier)
-    factor = Strength() if strength is None else strength
+    whole = DecayFactor() if factor is None else factor
 
     def init(params: Params) -> optax.EmptyState:
         checks.check_floating("params", params)
@@ -78,9 +78,9 @@ def soft_threshold(
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to shrink them, got None")
-        rows = zip(thresholds, factor.scales(tree, extra_args), factor.flags(tree), strict=True)
+        rows = zip(thresholds, whole.scales(tree, extra_args), whole.flags(tree), strict=True)
         values = [(scaled(l1, r), flag) for l1, r, flag in rows]
-        (updates,) = map_leaves(_shrink, factor.now(extra_args), (updates, params), values)
+        (updates,) = map_leaves(_shrink, whole.now(extra_args), (updates, params), values)
         return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -108,12 +108,11 @@ def explain(
         ),
         "frozen": sum(row["size"] for row in rows if row["multiplier"] == 0),
     }
-    coupling = plan.strength.coupling
     summary = {
         "learning_rate": factors.alpha,
         "eta": factors.eta,
-        "coupling": coupling if isinstance(coupling, str) else "corrected",
-        "norm": float(plan.strength.norm(factors.period)),
+        "coupling": plan.factor.c.name,
+        "norm": float(plan.factor.norm(factors.period)),
         "decay_form": type(plan.form).__name__.lower(),
         "at": at,
     }

@@ -61,7 +61,7 @@ def rows_of(
     multipliers, decays = multipliers_of(plan.lr_multipliers, shapes), decays_of(plan.weight_decay, shapes)
     columns: dict[str, Any] = {
         "frozen": frozen_flags(plan.freeze, shapes),
-        "corrected": plan.strength.flags(shapes),
+        "corrected": plan.factor.flags(shapes),
         "rate_rule": matched_rules("lr_multipliers", plan.lr_multipliers, shapes),
         "decay_rule": matched_rules("weight_decay", plan.weight_decay, shapes),
         "direction": names_of(plan.direction, shapes),
@@ -70,14 +70,14 @@ def rows_of(
     if len(set(columns["direction"])) == 1:
         columns["direction"] = [None] * len(multipliers)
     thresholds = thresholds_of(plan.proximal_l1, shapes)
-    sides = (False, True) if plan.strength.corrected is not None else (False,)
-    share_of = {side: float(plan.strength.of(**factors._asdict(), normalized=side)) for side in sides}
+    sides = (False, True) if plan.factor.c.by_layer else (False,)
+    share_of = {side: float(plan.factor.of(**factors._asdict(), normalized=side)) for side in sides}
     rows = []
     for i, (path, leaf) in enumerate(zip(leaf_paths(shapes), jax.tree.leaves(shapes), strict=True)):
         given = {"multiplier": multipliers[i], "l1": decays[i][0], "l2": decays[i][1], "proximal_l1": thresholds[i]}
         values = {key: _largest(value, counts) for key, value in given.items()}
         r = values["multiplier"] = 0.0 if columns["frozen"][i] else values["multiplier"]
-        scale = r if plan.strength.multipliers is not None else float(r > 0)
+        scale = r if plan.factor.multipliers is not None else float(r > 0)
         share = share_of[columns["corrected"][i]] * scale * values["l2"]
         rows.append(
             {

@@ -2,13 +2,14 @@
 
 import optax
 
+from adamw_jax._decay.coupling import Schedule, coupling_of
 from adamw_jax._decay.decay import add_decoupled_decay
-from adamw_jax._decay.factor import Corrected, Strength
+from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
-from adamw_jax._optimizer.plan import Optimizer, Plan, peak_rate
+from adamw_jax._optimizer.plan import Optimizer, Plan, largest_rate
 from adamw_jax._rates.owner import negate, scale_by_rates, with_learning_rate
 from adamw_jax._rates.schedule import with_schedule
 from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
@@ -24,7 +25,7 @@ def decoupled(
     learning_rate: ScalarOrSchedule,
     *,
     weight_decay: Rules = 0.0,
-    coupling: str | Corrected = "schedule",
+    coupling: str | Schedule = "schedule",
     normalize_decay: Scalar | str | None = None,
     decay: str | Decoupled = "decoupled",
     proximal_l1: Rules | None = None,
@@ -87,18 +88,17 @@ def decoupled(
     """
     checks.check_flag("multiplier_scales_decay", multiplier_scales_decay)
     checks.check_choice("accumulate", accumulate, ("gradients", "steps"))
-    strength = Strength(
-        coupling,
+    factor = DecayFactor(
+        coupling_of(coupling).with_peak(lambda: largest_rate(learning_rate, schedule, coupling)),
         normalize_decay,
         multipliers=lr_multipliers if multiplier_scales_decay else None,
-        peak=peak_rate(coupling, learning_rate, schedule),
     )
     plan = Plan(
         direction=direction,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         form=form_of(decay),
-        strength=strength,
+        factor=factor,
         proximal_l1=proximal_l1,
         lr_multipliers=lr_multipliers,
         schedule=schedule,
@@ -110,8 +110,8 @@ def decoupled(
     stages = optax.chain(
         *((rates, step) if accumulate == "steps" else (step, rates)),
         scale_by_multipliers(lr_multipliers),
-        add_decoupled_decay(weight_decay, form=decay, strength=strength),
-        soft_threshold(proximal_l1, strength=strength),
+        add_decoupled_decay(weight_decay, form=decay, factor=factor),
+        soft_threshold(proximal_l1, factor=factor),
         held(hold_norm, weight_decay=weight_decay, lr_multipliers=lr_multipliers),
         freeze_where(freeze, lr_multipliers),
         negate(),

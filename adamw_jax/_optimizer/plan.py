@@ -5,7 +5,8 @@ from typing import Any
 
 import optax
 
-from adamw_jax._decay.factor import Corrected, Strength
+from adamw_jax._decay.coupling import Schedule
+from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled
 from adamw_jax._rates.position import WarmRestarts
 from adamw_jax._tree import checks
@@ -20,7 +21,7 @@ class Plan:
     learning_rate: ScalarOrSchedule
     weight_decay: Rules
     form: Decoupled
-    strength: Strength
+    factor: DecayFactor
     proximal_l1: Rules | None
     lr_multipliers: Rules | None
     schedule: ScalarOrSchedule | None
@@ -28,12 +29,12 @@ class Plan:
     hold_norm: Mask | None
 
     def __post_init__(self) -> None:
-        if self.strength.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):
+        if self.factor.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):
             raise ValueError(
                 "`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, "
                 f"got schedule={self.schedule!r}"
             )
-        if callable(self.learning_rate) and self.strength.coupling == "schedule" and not self._is_without_decay():
+        if callable(self.learning_rate) and self._only_eta_scales_the_decay() and not self._is_without_decay():
             raise ValueError(
                 "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could say "
                 f"how much of it is eta, got {self.learning_rate!r}: write learning_rate=peak, schedule=lambda count: "
@@ -41,31 +42,35 @@ class Plan:
                 "decay by the rate as optax does"
             )
 
+    def _only_eta_scales_the_decay(self) -> bool:
+        return self.factor.c.needs_eta and not self.factor.c.needs_alpha
+
     def _is_without_decay(self) -> bool:
         """Return True if every decay is known to be zero."""
         decay = self.weight_decay
         return self.proximal_l1 is None and checks.is_number(decay) and checks.equals(decay, 0)
 
 
-def peak_rate(
-    coupling: str | Corrected, learning_rate: ScalarOrSchedule, schedule: ScalarOrSchedule | None
-) -> Scalar | None:
-    """Return the largest alpha eta of a run, for the corrected coupling; None for the others, which do not need it.
+def largest_rate(
+    learning_rate: ScalarOrSchedule, schedule: ScalarOrSchedule | None, coupling: str | Schedule
+) -> Scalar:
+    """Return the largest alpha eta of a run of any length.
 
     Raises:
-      ValueError: a function gives the rate or the schedule, and the coupling does not say its peak.
+      ValueError: a function gives the rate or the schedule, or the peaks of the schedule grow; it names `coupling`.
     """
-    if coupling != "corrected" and not isinstance(coupling, Corrected):
-        return None
-    if isinstance(coupling, Corrected) and coupling.peak is not None:
-        return coupling.peak
-    factor = schedule.eta_max if isinstance(schedule, WarmRestarts) else schedule
-    if callable(learning_rate) or callable(factor):
+    grows = False
+    if isinstance(schedule, WarmRestarts):
+        decay = schedule.eta_max_decay
+        grows = schedule.autorestart and not checks.is_traced(decay) and float(decay) > 1
+        schedule = schedule.eta_max
+    if grows or callable(learning_rate) or callable(schedule):
+        why = "`eta_max_decay` is above 1" if grows else "a function gives the learning rate or the schedule"
         raise ValueError(
-            "`coupling` must be Corrected(peak=...) where a function gives the learning rate or the schedule, for "
-            f"their largest product is not known, got {coupling!r}"
+            f"`coupling` must be Corrected(peak=...) where {why}, for the largest product of rate and schedule is not "
+            f"known, got {coupling!r}"
         )
-    return learning_rate if factor is None else learning_rate * factor
+    return learning_rate if schedule is None else learning_rate * schedule
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adamw_jax._decay.factor import Corrected
+from adamw_jax._decay.coupling import Schedule
 from adamw_jax._decay.forms import Decoupled
 from adamw_jax._direction.adam import scale_by_adam
 from adamw_jax._direction.amsgrad import scale_by_amsgrad
@@ -25,7 +25,7 @@ def adamw(
     amsgrad: bool = False,
     moment_dtype: Any = None,
     weight_decay: Rules = 0.0,
-    coupling: str | Corrected = "schedule",
+    coupling: str | Schedule = "schedule",
     normalize_decay: Scalar | str | None = None,
     decay: str | Decoupled = "decoupled",
     proximal_l1: Rules | None = None,
@@ -86,7 +86,7 @@ def nadamw(
     momentum_decay: Scalar | None = 0.004,
     moment_dtype: Any = None,
     weight_decay: Rules = 0.0,
-    coupling: str | Corrected = "schedule",
+    coupling: str | Schedule = "schedule",
     normalize_decay: Scalar | str | None = None,
     decay: str | Decoupled = "decoupled",
     proximal_l1: Rules | None = None,
@@ -138,7 +138,7 @@ def sgdw(
     nesterov: bool = False,
     moment_dtype: Any = None,
     weight_decay: Rules = 0.0,
-    coupling: str | Corrected = "schedule",
+    coupling: str | Schedule = "schedule",
     normalize_decay: Scalar | str | None = None,
     decay: str | Decoupled = "decoupled",
     proximal_l1: Rules | None = None,

@@ -6,9 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 import keras
 
-from adamw_jax._decay.factor import COUPLINGS
+from adamw_jax._decay.coupling import Constant, LearningRate, Schedule
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._tree import checks
+
+COUPLINGS = tuple(coupling.name for coupling in (LearningRate, Schedule, Constant))
+"""The couplings that need no peak."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def _over_time(plan: Plan, row: Mapping[str, Any], params: chex.ArrayTree, count
     index = leaf_paths(params).index(row["path"])
     r = values_of(multipliers_of(plan.lr_multipliers, params)[index], counts) * (not row["frozen"])
     l2 = values_of(decays_of(plan.weight_decay, params)[index][1], counts)
-    return {"multiplier": r, "l2": l2, "scale": r if plan.strength.multipliers is not None else r > 0}
+    return {"multiplier": r, "l2": l2, "scale": r if plan.factor.multipliers is not None else r > 0}
 
 
 def schedule(
@@ -121,7 +121,7 @@ def schedule(
     ax[0].plot(counts, factors.eta, **_style(0))
     for index, (label, row) in enumerate(_groups(explain(of, params, updates=updates).rows).items()):
         values = _over_time(of.plan, row, params, counts)
-        share = of.plan.strength.of(**factors._asdict(), normalized=row["corrected"]) * values["l2"]
+        share = of.plan.factor.of(**factors._asdict(), normalized=row["corrected"]) * values["l2"]
         ax[1].plot(counts, factors.alpha * factors.eta * values["multiplier"], label=label, **_style(index))
         ax[2].plot(counts, np.broadcast_to(share * values["scale"], counts.shape), label=label, **_style(index))
     for each, title in zip(
