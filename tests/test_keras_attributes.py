@@ -12,7 +12,7 @@ from keras import layers
 from keras.regularizers import L2
 
 from adamw_jax.keras import SGDW, AdamW, NadamW, OptaxOptimizer
-from adamw_jax.keras._options import AdamWOptions, NadamWOptions, SGDWOptions
+from adamw_jax.keras._adamw._options import AdamWOptions, NadamWOptions, SGDWOptions
 from tests.keras_models import data, dense
 
 CLASSES = {"AdamW": AdamW, "NadamW": NadamW, "SGDW": SGDW}

@@ -4,20 +4,18 @@ from adamw_jax.keras._backend import require_jax
 
 require_jax()
 
+from adamw_jax.keras._adamw import (
+    SGDW as SGDW,
+    AdamW as AdamW,
+    DecoupledOptimizer as DecoupledOptimizer,
+    NadamW as NadamW,
+    fill_dict_in_order as fill_dict_in_order,
+    get_weight_decays as get_weight_decays,
+    restore_penalties as restore_penalties,
+)
 from adamw_jax.keras._adapter import OptaxOptimizer as OptaxOptimizer
 from adamw_jax.keras._callbacks import (
     HyperparameterSetter as HyperparameterSetter,
     RateLogger as RateLogger,
 )
-from adamw_jax.keras._decays import (
-    fill_dict_in_order as fill_dict_in_order,
-    get_weight_decays as get_weight_decays,
-)
-from adamw_jax.keras._decoupled import DecoupledOptimizer as DecoupledOptimizer
-from adamw_jax.keras._optimizers import (
-    SGDW as SGDW,
-    AdamW as AdamW,
-    NadamW as NadamW,
-)
-from adamw_jax.keras._penalties import restore_penalties as restore_penalties
 from adamw_jax.keras._watching import StepLogger as StepLogger

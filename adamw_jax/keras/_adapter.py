@@ -14,8 +14,8 @@ from jax.experimental.sparse import JAXSparse
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import map_leaves
 from adamw_jax.keras._hyperparameters import add_hyperparameter
-from adamw_jax.keras._loadable import LoadableOptimizer
 from adamw_jax.keras._paths import unique_paths
+from adamw_jax.keras._saving import LoadableOptimizer
 from adamw_jax.keras._slots import Trained, add_slots
 
 _RATE = "learning_rate"

@@ -7,8 +7,8 @@ import keras
 import optax
 
 from adamw_jax._optimizer import presets
-from adamw_jax.keras._decoupled import DecoupledOptimizer
-from adamw_jax.keras._options import AdamWOptions, NadamWOptions, SGDWOptions
+from adamw_jax.keras._adamw._decoupled import DecoupledOptimizer
+from adamw_jax.keras._adamw._options import AdamWOptions, NadamWOptions, SGDWOptions
 
 _register = keras.saving.register_keras_serializable(package="adamw_jax")
 

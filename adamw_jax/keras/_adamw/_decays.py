@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from adamw_jax.keras import _penalties as penalties
+from adamw_jax.keras._adamw import _penalties as penalties
 from adamw_jax.keras._paths import Decay, typed_paths, unique_paths
 
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from adamw_jax._tree.table import to_text
-from adamw_jax.keras._decays import get_weight_decays
+from adamw_jax.keras._adamw._decays import get_weight_decays
+from adamw_jax.keras._adamw._penalties import decay_of, drop_zero_penalties, uncarried
 from adamw_jax.keras._layer_names import places_of
 from adamw_jax.keras._paths import (
     Decay,
@@ -19,7 +20,6 @@ from adamw_jax.keras._paths import (
     typed_paths,
     unique_paths,
 )
-from adamw_jax.keras._penalties import decay_of, drop_zero_penalties, uncarried
 
 
 class WeightRules:

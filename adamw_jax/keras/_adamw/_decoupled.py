@@ -13,11 +13,11 @@ from adamw_jax._decay.factor import normalization
 from adamw_jax._rates.position import Cycles
 from adamw_jax._tree import checks
 from adamw_jax._tree.width import wide
-from adamw_jax.keras._attributes import Hyperparameters, ReadableOptimizer
+from adamw_jax.keras._adamw._attributes import Hyperparameters, ReadableOptimizer
+from adamw_jax.keras._adamw._options import Options
+from adamw_jax.keras._adamw._rules import WeightRules, check_kind, decays_something, read_schedules
+from adamw_jax.keras._adamw._schedule import SettableCosine, SettableFactor, settable_cosine
 from adamw_jax.keras._hyperparameters import add_hyperparameter, position
-from adamw_jax.keras._options import Options
-from adamw_jax.keras._rules import WeightRules, check_kind, decays_something, read_schedules
-from adamw_jax.keras._schedule import SettableCosine, SettableFactor, settable_cosine
 
 
 class DecoupledOptimizer(ReadableOptimizer):

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import keras
 
 from adamw_jax._tree import checks
-from adamw_jax.keras import _options as options
+from adamw_jax.keras._adamw import _options as options
+from adamw_jax.keras._adamw._rules import WeightRules
 from adamw_jax.keras._adapter import OptaxOptimizer
 from adamw_jax.keras._hyperparameters import Hyperparameter, hyperparameter, position
-from adamw_jax.keras._rules import WeightRules
 
 _RULES = ("weight_decays", "lr_multipliers")
 
