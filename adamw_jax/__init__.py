@@ -55,13 +55,11 @@ from adamw_jax._rates import (
     linear_warmup as linear_warmup,
     reschedule as reschedule,
     restart as restart,
-    scale_by_alpha as scale_by_alpha,
-    scale_by_eta as scale_by_eta,
-    scale_by_warm_restarts as scale_by_warm_restarts,
+    scale_by_rates as scale_by_rates,
     set_position as set_position,
     warmup_stable_decay as warmup_stable_decay,
     with_learning_rate as with_learning_rate,
-    with_warm_restarts as with_warm_restarts,
+    with_schedule as with_schedule,
 )
 from adamw_jax._rules import (
     freeze_where as freeze_where,

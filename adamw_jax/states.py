@@ -9,5 +9,5 @@ from adamw_jax._direction import (
     ScaleByNadamState as ScaleByNadamState,
 )
 from adamw_jax._optimizer import ObserveState as ObserveState, SkipSpikesState as SkipSpikesState
-from adamw_jax._rates import LearningRateState as LearningRateState, WarmRestartsState as WarmRestartsState
+from adamw_jax._rates import LearningRateState as LearningRateState, ScheduleState as ScheduleState
 from adamw_jax._storage import PackedMomentsState as PackedMomentsState

@@ -103,7 +103,9 @@ def lion(rate, *, weight_decay, schedule):
 def adam_with_l2(rate, *, weight_decay, schedule):
     """Return Adam whose decay is part of the gradient."""
     decay = aj.add_decoupled_decay(weight_decay)  # in front of the direction: the penalty's gradient
-    return optax.chain(decay, aj.scale_by_adam(), optax.scale(-1.0 * rate), aj.scale_by_warm_restarts(schedule))
+    return optax.chain(
+        decay, aj.scale_by_adam(), optax.scale(-1.0 * rate), aj.with_schedule(schedule, aj.scale_by_rates("eta"))
+    )
 
 
 OPTIMIZERS = {

@@ -83,13 +83,13 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "Huber decay": lambda: aj.add_decoupled_decay(DECAY, form=aj.Huber(0.5)),
     "freeze_where": lambda: aj.freeze_where("head"),
     "without_moments": lambda: aj.without_moments("head", aj.scale_by_adam()),
-    "with_warm_restarts": lambda: aj.with_warm_restarts(RESTARTS, aj.scale_by_eta()),
+    "with_schedule": lambda: aj.with_schedule(RESTARTS, aj.scale_by_rates("eta")),
     "add_decoupled_decay with a factor": lambda: aj.with_learning_rate(
         0.1, aj.add_decoupled_decay(DECAY, factor=aj.DecayFactor(aj.Corrected("kernel"), 20, peak=0.2))
     ),
     "soft_threshold": lambda: aj.soft_threshold(0.01, factor=aj.DecayFactor("constant")),
-    "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_alpha()),
-    "scale_by_warm_restarts": lambda: aj.scale_by_warm_restarts(RESTARTS),
+    "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_rates("alpha")),
+    "both rates": lambda: aj.with_learning_rate(0.1, aj.with_schedule(RESTARTS, aj.scale_by_rates("alpha", "eta"))),
     "adamw held norms": lambda: aj.adamw(
         0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
     ),

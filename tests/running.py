@@ -14,15 +14,14 @@ from adamw_jax import (
     current,
     freeze_where,
     scale_by_adam,
-    scale_by_alpha,
     scale_by_amsgrad,
-    scale_by_eta,
     scale_by_momentum,
     scale_by_multipliers,
     scale_by_nadam,
+    scale_by_rates,
     set_position,
     with_learning_rate,
-    with_warm_restarts,
+    with_schedule,
 )
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -136,11 +135,11 @@ def pipeline(recipe, learning_rate, weight_decay, schedule):
     pair = [scale_by_multipliers(rules), add_decoupled_decay(weight_decay, normalize=recipe.normalize)]
     if recipe.multiplier_scales_decay:
         pair.reverse()
-    rates = [scale_by_alpha(), scale_by_eta()]
+    rates = [scale_by_rates("alpha"), scale_by_rates("eta")]
     place = ("learning_rate", "schedule", "constant").index(recipe.coupling)
     ends = [freeze_where(lr_multipliers=rules), optax.scale(-1.0)]
     stages = optax.chain(direction, *rates[:place], *pair, *rates[place:], *ends)
-    return with_learning_rate(learning_rate, with_warm_restarts(1.0 if schedule is None else schedule, stages))
+    return with_learning_rate(learning_rate, with_schedule(1.0 if schedule is None else schedule, stages))
 
 
 def run(recipe, params, gradients):

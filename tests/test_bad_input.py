@@ -281,7 +281,7 @@ ROWS = [
     (
         lambda: update(aj.add_decoupled_decay(0.1, normalize="cycle"), PARAMS),
         ValueError,
-        "`normalize_decay` must not be 'cycle' outside of with_warm_restarts, got 'cycle'",
+        "`normalize_decay` must not be 'cycle' outside of with_schedule, got 'cycle'",
     ),
     (
         lambda: aj.add_decoupled_decay(0.1, normalize="run"),
@@ -289,14 +289,29 @@ ROWS = [
         "`normalize` must be None, a number or 'cycle', got 'run'",
     ),
     (
-        lambda: update(aj.scale_by_alpha()),
+        lambda: update(aj.scale_by_rates("alpha")),
         ValueError,
         "the extra argument `alpha` must be given: put the stage inside with_learning_rate, got None",
     ),
     (
-        lambda: update(aj.scale_by_eta()),
+        lambda: aj.scale_by_rates("lr"),
         ValueError,
-        "the extra argument `eta` must be given: put the stage inside with_warm_restarts, got None",
+        "`names` must be one of 'alpha', 'eta', got 'lr'",
+    ),
+    (
+        lambda: aj.scale_by_rates("alpha", "alpha"),
+        ValueError,
+        "`names` must be 'alpha', 'eta' or both, each once, got ('alpha', 'alpha')",
+    ),
+    (
+        lambda: aj.scale_by_rates(),
+        ValueError,
+        "`names` must be 'alpha', 'eta' or both, each once, got ()",
+    ),
+    (
+        lambda: update(aj.scale_by_rates("eta")),
+        ValueError,
+        "the extra argument `eta` must be given: put the stage inside with_schedule, got None",
     ),
     (
         lambda: aj.scale_by_adam().update([jnp.ones(2)], aj.scale_by_adam().init(PARAMS)),
@@ -347,12 +362,12 @@ ROWS = [
     (
         lambda: aj.restart(aj.adamw(0.1).init(PARAMS)),
         ValueError,
-        "`state` must contain a WarmRestartsState, got LearningRateState without one",
+        "`state` must contain a ScheduleState, got LearningRateState without one",
     ),
     (
         lambda: aj.current((1, 2)),
         ValueError,
-        "`state` must contain a LearningRateState or a WarmRestartsState, got tuple without one",
+        "`state` must contain a LearningRateState or a ScheduleState, got tuple without one",
     ),
     (
         lambda: aj.restart(init(aj.adamw(0.1, schedule=RESTARTS)), period=0),

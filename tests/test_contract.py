@@ -204,7 +204,7 @@ def test_every_public_transformation_is_in_the_catalogue():
         return "GradientTransformation" in annotation or "Optimizer" in annotation
 
     public = {name for name in dir(adamw_jax) if makes_a_transformation(getattr(adamw_jax, name))}
-    assert {"adamw", "sgdw", "scale_by_adam", "scale_by_eta"} <= public
+    assert {"adamw", "sgdw", "scale_by_adam", "scale_by_rates"} <= public
     source = inspect.getsource(tests.catalogue)
     # What moves a state into the host's memory is no law's matter: its arrays are elsewhere, tests/test_host.py has it.
     assert {name for name in public if f"aj.{name}" not in source} == {"with_host_state"}

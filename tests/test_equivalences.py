@@ -56,7 +56,7 @@ TABLE = [
         traces=(("pub-torch-adamw-02", {"w": 0.05}),),
     ),
     Row(
-        "with_learning_rate(a, chain(scale_by_amsgrad(max_of='nu_hat'), scale_by_alpha(), scale(-1.0)))",
+        "with_learning_rate(a, chain(scale_by_amsgrad(max_of='nu_hat'), scale_by_rates('alpha'), scale(-1.0)))",
         optax="optax.amsgrad(a)",
     ),
     Row(
@@ -108,7 +108,7 @@ TABLE = [
     ),
     Row(
         "with_learning_rate(a, chain(scale_by_nadam(momentum_decay=None, shared_correction=True), "
-        "add_decoupled_decay(w), scale_by_alpha(), scale(-1.0)))",
+        "add_decoupled_decay(w), scale_by_rates('alpha'), scale(-1.0)))",
         timm="nadamw, a, weight_decay=w",
         traces=(("pub-timm-nadamw-01", {}),),
     ),
@@ -125,8 +125,8 @@ TABLE = [
         keras="keras.optimizers.SGD(CosineDecayRestarts(a, T, t_mul=2.0), momentum=m, nesterov=True, weight_decay=w)",
     ),
     Row(
-        "with_learning_rate(a, with_warm_restarts(f, chain(scale_by_momentum(m, nesterov=True), "
-        "add_decoupled_decay(w), scale_by_alpha(), scale_by_eta(), scale(-1.0))))",
+        "with_learning_rate(a, with_schedule(f, chain(scale_by_momentum(m, nesterov=True), "
+        "add_decoupled_decay(w), scale_by_rates('alpha', 'eta'), scale(-1.0))))",
         optax="chain(optax.trace(m, nesterov=True), optax.add_decayed_weights(w), "
         "optax.scale_by_learning_rate(lambda count: a * f(count)))",
         torch="SGD(params, a, momentum=m, nesterov=True) under CosineAnnealingWarmRestarts(T, T_mult=2)",

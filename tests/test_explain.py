@@ -344,14 +344,14 @@ def test_current_without_a_schedule_or_without_a_rate():
     now = aj.current(aj.sgdw(lambda count: 0.1 * 0.5**count, coupling="learning_rate").init(params))
     assert now.eta is now.t_cur is now.period is now.cycle is None
     assert float(now.learning_rate) == pytest.approx(0.1)
-    assert aj.current(aj.scale_by_warm_restarts(0.5).init(params)).learning_rate is None
+    assert aj.current(aj.with_schedule(0.5, aj.scale_by_rates("eta")).init(params)).learning_rate is None
     runs = jax.vmap(lambda rate: aj.current(aj.adamw(rate).init(params)).learning_rate)(jnp.array([0.5, 0.25]))
     assert runs.tolist() == [0.5, 0.25]
 
 
 def test_current_wants_one_owner_of_each_kind():
     params = jnp.ones(2)
-    with pytest.raises(ValueError, match="`state` must contain a LearningRateState or a WarmRestartsState"):
+    with pytest.raises(ValueError, match="`state` must contain a LearningRateState or a ScheduleState"):
         aj.current(optax.adam(0.1).init(params))
     with pytest.raises(ValueError, match="`state` must contain one LearningRateState, got several"):
         aj.current(optax.chain(aj.adamw(0.1), aj.adamw(0.1)).init(params))

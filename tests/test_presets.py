@@ -234,7 +234,7 @@ def test_the_state_is_read_by_name():
     state = aj.adamw(0.1, schedule=RESTARTS).init(PARAMS)
     for name in ("mu", "nu"):
         chex.assert_trees_all_equal_shapes_and_dtypes(optax.tree.get(state, name), PARAMS)
-    assert optax.tree.get(state, "alpha") == np.float32(0.1)
+    assert optax.tree.get(state, "learning_rate") == np.float32(0.1)
     assert optax.tree.get(state, "eta") == 1
     assert optax.tree.get(state, "t_cur") == 0
 

@@ -38,7 +38,7 @@ def position(state):
     ids=["plain", "all options", "open end", "no restart", "count -> factor"],
 )
 def test_the_state_follows_the_schedule(schedule):
-    tx = aj.scale_by_warm_restarts(schedule)
+    tx = aj.with_schedule(schedule, aj.scale_by_rates("eta"))
     factors, state = steps(tx, tx.init(PARAMS), 40)
     np.testing.assert_allclose(factors, jax.vmap(schedule)(jnp.arange(40)), atol=1e-6)  # float32, other fusion
     np.testing.assert_allclose(state.eta, schedule(40), atol=1e-6)
@@ -49,7 +49,7 @@ def test_the_state_follows_the_schedule(schedule):
 
 
 def test_a_number_is_a_constant_factor():
-    tx = aj.scale_by_warm_restarts(0.5)
+    tx = aj.with_schedule(0.5, aj.scale_by_rates("eta"))
     factors, state = steps(tx, tx.init(PARAMS), 3)
     assert (factors == 0.5).all()
     assert state.eta == 0.5
@@ -57,7 +57,7 @@ def test_a_number_is_a_constant_factor():
 
 def test_restart_begins_a_cycle():
     schedule = aj.cosine_warm_restarts(10, t_mult=2, eta_max=0.5)
-    tx = aj.scale_by_warm_restarts(schedule)
+    tx = aj.with_schedule(schedule, aj.scale_by_rates("eta"))
     _, state = steps(tx, tx.init(PARAMS), 4)
     factors, after = steps(tx, aj.restart(state), 12)
     np.testing.assert_allclose(factors[:10], schedule(jnp.arange(10)), atol=1e-6)
@@ -69,7 +69,7 @@ def test_restart_begins_a_cycle():
 
 def test_set_position():
     schedule = aj.cosine_warm_restarts(10, warmup=4)
-    tx = aj.scale_by_warm_restarts(schedule)
+    tx = aj.with_schedule(schedule, aj.scale_by_rates("eta"))
     state = tx.init(PARAMS)
     np.testing.assert_allclose(steps(tx, aj.set_position(state, 7), 2)[0], schedule(jnp.array([11, 12])), atol=1e-6)
     np.testing.assert_allclose(steps(tx, aj.set_position(state, -2), 2)[0], schedule(jnp.array([2, 3])), atol=1e-6)
@@ -81,7 +81,7 @@ def test_set_position():
 
 
 def test_what_is_moved_computes_its_factor_at_the_next_update():
-    tx = aj.scale_by_warm_restarts(aj.cosine_warm_restarts(10))
+    tx = aj.with_schedule(aj.cosine_warm_restarts(10), aj.scale_by_rates("eta"))
     _, state = steps(tx, tx.init(PARAMS), 4)
     assert aj.current(aj.restart(state)).eta < 0
     updates, after = tx.update(GRADS, aj.restart(state))
@@ -90,7 +90,7 @@ def test_what_is_moved_computes_its_factor_at_the_next_update():
 
 
 def test_a_plain_schedule_restarts_at_its_beginning():
-    tx = aj.scale_by_warm_restarts(optax.linear_schedule(1.0, 0.0, 4))
+    tx = aj.with_schedule(optax.linear_schedule(1.0, 0.0, 4), aj.scale_by_rates("eta"))
     _, state = steps(tx, tx.init(PARAMS), 3)
     np.testing.assert_allclose(steps(tx, aj.restart(state), 3)[0], [1, 0.75, 0.5])
 
@@ -126,17 +126,18 @@ def test_restart_reaches_the_position_in_any_state(name):
 
 def test_several_positions_restart_together_and_have_no_one_eta():
     tx = optax.chain(
-        aj.scale_by_warm_restarts(SCHEDULE), aj.with_warm_restarts(SCHEDULE, aj.scale_by_warm_restarts(2.0))
+        aj.with_schedule(SCHEDULE, aj.scale_by_rates("eta")),
+        aj.with_schedule(SCHEDULE, aj.with_schedule(2.0, aj.scale_by_rates("eta"))),
     )
     _, state = steps(tx, tx.init(PARAMS), 3)
     moved = aj.restart(state)
     assert moved[0].t_cur == moved[1].t_cur == moved[1].inner_state.t_cur == 0
-    with pytest.raises(ValueError, match="must contain one WarmRestartsState, got several"):
+    with pytest.raises(ValueError, match="must contain one ScheduleState, got several"):
         aj.current(state)
 
 
 def test_a_batch_of_states_moves_as_one():
-    tx = aj.scale_by_warm_restarts(SCHEDULE)
+    tx = aj.with_schedule(SCHEDULE, aj.scale_by_rates("eta"))
     batch = jax.vmap(lambda w: tx.init({"w": w}))(jnp.ones((3, 2)))
     assert aj.restart(batch, period=4).period.tolist() == [4, 4, 4]
     assert aj.set_position(batch, 2).t_cur.tolist() == [2, 2, 2]

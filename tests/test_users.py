@@ -258,7 +258,7 @@ def test_a_rescheduled_state_goes_on_as_one_that_had_the_schedule_all_along():
     assert int(aj.current(longer).period) == 8
     plain = aj.reschedule(state, optax.linear_schedule(1.0, 0.0, 10), count=5)
     assert (float(aj.current(plain).eta), int(aj.current(plain).t_cur)) == (0.5, 5)
-    with pytest.raises(ValueError, match="`state` must contain a WarmRestartsState"):
+    with pytest.raises(ValueError, match="`state` must contain a ScheduleState"):
         aj.reschedule(aj.adamw(0.1).init(P), new)
     with pytest.raises(ValueError, match="`count` must be an integer from 0"):
         aj.reschedule(state, new, count=-1)

@@ -12,9 +12,9 @@ from adamw_jax._decay.factor import DecayFactor, check_normalize, scaled
 from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._rules.values import check_decay, check_rules, check_start, resolve_rules, values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import Kernel, aligned, map_leaves
+from adamw_jax._tree.loop import Kernel, map_leaves, params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 
 
 def decays_of(rules: Rules, tree: chex.ArrayTree) -> list[Any]:
@@ -56,7 +56,7 @@ def add_decoupled_decay(
       form: "decoupled", "cautious" (compares the weight with the incoming updates, so it stands behind the direction),
         "anchored" (to the parameters given to `init`), or `Cautious()`, `Huber(delta)`, `Anchored(anchors)`.
       normalize: for n: None; T, the number of updates to normalize over, >= 1; or "cycle" for the period T_i of the
-        current restart cycle, which `with_warm_restarts` around this stage provides.
+        current restart cycle, which `with_schedule` around this stage provides.
       factor: c n r', in place of a position in the chain and of `normalize`.
 
     Returns:
@@ -65,7 +65,7 @@ def add_decoupled_decay(
 
     Raises:
       ValueError, TypeError: rules that do not fit the parameters (at `init` already), `update` without parameters
-        where a decay is not zero, "cycle" outside of `with_warm_restarts`, a schedule outside `with_learning_rate`.
+        where a decay is not zero, "cycle" outside of `with_schedule`, a schedule outside `with_learning_rate`.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2, and appendix B.1 for the normalization.
 
@@ -92,13 +92,13 @@ def add_decoupled_decay(
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        tree = aligned(updates, params)
+        tree = params_or_updates(updates, params)
         decays: Any = values_now("weight_decay", decays_of(weight_decay, tree), extra_args)
         if all(checks.equals(l1, 0) and checks.equals(l2, 0) for l1, l2 in decays):
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
-        numbers = (*whole.now(extra_args), *map(wide, shape.numbers()))
+        numbers = (*whole.now(extra_args), *map(as_scalar, shape.numbers()))
         rows = zip(decays, whole.scales(tree, extra_args), whole.flags(tree), strict=True)
         values = [(scaled(l1, r), scaled(l2, r), flag) for (l1, l2), r, flag in rows]
         (updates,) = map_leaves(_kernel(shape.term), numbers, (updates, params, *shape.trees(state)), values)

@@ -14,7 +14,7 @@ from adamw_jax._rules.values import values_now
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import extra_arg
 from adamw_jax._tree.typing import Rules, Scalar
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 
 
 def normalization(updates: Any) -> Any:
@@ -96,7 +96,7 @@ class DecayFactor:
         if not isinstance(self.normalize_decay, str):
             return normalization(self.normalize_decay)
         if period is None:
-            raise ValueError("`normalize_decay` must not be 'cycle' outside of with_warm_restarts, got 'cycle'")
+            raise ValueError("`normalize_decay` must not be 'cycle' outside of with_schedule, got 'cycle'")
         return normalization(period)
 
     def now(self, extra_args: dict[str, Any]) -> tuple[Any, Any]:
@@ -107,12 +107,12 @@ class DecayFactor:
         """
         eta = extra_args.get("eta")
         factors: dict[str, Any] = {
-            "alpha": wide(extra_arg("alpha", extra_args)) if self.c.needs_alpha else 1.0,
-            "eta": 1.0 if eta is None else wide(eta),
+            "alpha": as_scalar(extra_arg("alpha", extra_args)) if self.c.needs_alpha else 1.0,
+            "eta": 1.0 if eta is None else as_scalar(eta),
             "period": extra_args.get("period"),
         }
-        plain = wide(self.of(**factors))
-        return plain, wide(self.of(**factors, normalized=True)) if self.c.by_layer else plain
+        plain = as_scalar(self.of(**factors))
+        return plain, as_scalar(self.of(**factors, normalized=True)) if self.c.by_layer else plain
 
     def flags(self, params: chex.ArrayTree) -> list[bool]:
         """Return for every leaf whether its c is the one of normalized layers."""

@@ -14,10 +14,10 @@ from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import aligned, extra_arg
+from adamw_jax._tree.loop import extra_arg, params_or_updates
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Mask, Params, Rules, Updates
-from adamw_jax._tree.width import arithmetic_dtype, wide, widened
+from adamw_jax._tree.width import arithmetic_dtype, as_scalar, widen
 
 
 class HoldNormState(NamedTuple):
@@ -89,7 +89,7 @@ def hold_norm(
         rows = zip(leaf_paths(params), jax.tree.leaves(params), decays_of(weight_decay, params), flags, strict=True)
         norms = []
         for path, leaf, decay, held in rows:
-            norm = optax.tree.norm(widened(leaf)) if held else jnp.zeros([], jnp.float32)
+            norm = optax.tree.norm(widen(leaf)) if held else jnp.zeros([], jnp.float32)
             norms.append(norm)
             if not held:
                 continue
@@ -110,7 +110,7 @@ def hold_norm(
     def update(
         updates: Updates, state: HoldNormState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, HoldNormState]:
-        tree = aligned(updates, params)
+        tree = params_or_updates(updates, params)
         flags = resolve_mask("hold_norm", mask, tree)
         if not any(flags):
             return updates, state
@@ -118,7 +118,7 @@ def hold_norm(
             raise ValueError("`params` must be given to update(updates, state, params) to hold their norm, got None")
         factors = values_now("lr_multipliers", multipliers_of(lr_multipliers, tree), extra_args)
         eta = extra_args.get("eta")
-        rate = wide(extra_arg("alpha", extra_args)) * (1.0 if eta is None else wide(eta))
+        rate = as_scalar(extra_arg("alpha", extra_args)) * (1.0 if eta is None else as_scalar(eta))
         rows = zip(*map(jax.tree.leaves, (updates, params, state.norms)), factors, flags, strict=True)
         held = [_hold_jit(u, p, radius, rate * r) if flag else u for u, p, radius, r, flag in rows]
         return jax.tree.unflatten(jax.tree.structure(updates), held), state

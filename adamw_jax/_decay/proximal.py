@@ -9,7 +9,7 @@ import optax
 from adamw_jax._decay.factor import DecayFactor, scaled
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import aligned, map_leaves
+from adamw_jax._tree.loop import map_leaves, params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 
@@ -72,7 +72,7 @@ def soft_threshold(
     def update(
         updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.EmptyState]:
-        tree = aligned(updates, params)
+        tree = params_or_updates(updates, params)
         thresholds = values_now("proximal_l1", thresholds_of(proximal_l1, tree), extra_args)
         if all(checks.equals(threshold, 0) for threshold in thresholds):
             return updates, state

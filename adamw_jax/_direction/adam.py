@@ -12,7 +12,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import PackedMomentsState, map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 
 
 def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None:
@@ -25,7 +25,7 @@ def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None
 
 def moment_weights(b1: Scalar, b2: Scalar) -> tuple[Any, ...]:
     """Return b1, 1 - b1, b2, 1 - b2: the first four scalars of every kernel that calls `next_moments`."""
-    return wide(b1), 1 - wide(b1), wide(b2), 1 - wide(b2)
+    return as_scalar(b1), 1 - as_scalar(b1), as_scalar(b2), 1 - as_scalar(b2)
 
 
 def next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
@@ -36,7 +36,7 @@ def next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ..
 
 def correction(decay: Scalar, count: chex.Array) -> chex.Array:
     """Return 1 - decay^count, what a moment that started at zero is divided by."""
-    decay = wide(decay)
+    decay = as_scalar(decay)
     return sub(jnp.ones_like(decay), pow(decay, convert_element_type(count, decay.dtype)))
 
 
@@ -52,7 +52,7 @@ def scaled_by_root(count: chex.Array, b2: Scalar, eps: Scalar, eps_root: Scalar)
     """
     c2 = correction(b2, count)
     root = sqrt(c2)
-    return root, mul(root, wide(eps)), 0.0 if checks.equals(eps_root, 0) else mul(c2, wide(eps_root))
+    return root, mul(root, as_scalar(eps)), 0.0 if checks.equals(eps_root, 0) else mul(c2, as_scalar(eps_root))
 
 
 def adam_scalars(
@@ -61,7 +61,7 @@ def adam_scalars(
     """Return the scalars of Adam's kernels: the moments' weights, r / (1 - b1^t), and epsilon and its root's with r."""
     root, scaled_eps, scaled_eps_root = scaled_by_root(count, b2, eps, eps_root)
     factor = div(root, correction(b1, count))
-    return *moment_weights(b1, b2), factor, wide(eps) if epsilon_hat else scaled_eps, scaled_eps_root
+    return *moment_weights(b1, b2), factor, as_scalar(eps) if epsilon_hat else scaled_eps, scaled_eps_root
 
 
 def adam_direction(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:

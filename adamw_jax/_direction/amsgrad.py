@@ -20,7 +20,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 
 
 class PackedAmsgradState(NamedTuple):
@@ -119,7 +119,7 @@ def scale_by_amsgrad(
             scalars = adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
         else:
             c1, c2 = correction(b1, count), correction(b2, count)
-            scalars = (*moment_weights(b1, b2), c1, wide(eps), wide(eps_root), c2)
+            scalars = (*moment_weights(b1, b2), c1, as_scalar(eps), as_scalar(eps_root), c2)
         _, *stored = state
         direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, storage)
         return direction, new_state(count, *stored)

@@ -9,7 +9,7 @@ import optax
 
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._tree.typing import Directions, Params, Updates
-from adamw_jax._tree.width import cast_like, own, widened
+from adamw_jax._tree.width import cast_like, own, widen
 
 
 def _check_direction(name: str, value: Any) -> Any:
@@ -43,14 +43,14 @@ def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransf
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> optax.OptState:
-        wide = widened(params)
+        wide = widen(params)
         return _with_own_buffers(inner.init(wide), (params, wide))
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        shown = None if params is None else widened(params)
-        direction, state = inner.update(widened(updates), state, shown, **extra_args)
+        shown = None if params is None else widen(params)
+        direction, state = inner.update(widen(updates), state, shown, **extra_args)
         return cast_like(direction, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -11,7 +11,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 
 
 class NarrowTraceState(NamedTuple):
@@ -83,7 +83,9 @@ def scale_by_momentum(
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count) if storage.is_narrow else None
-        step, velocity = map_moments(_next_velocity, kernel, (wide(momentum),), updates, (state.trace,), count, storage)
+        step, velocity = map_moments(
+            _next_velocity, kernel, (as_scalar(momentum),), updates, (state.trace,), count, storage
+        )
         return step, NarrowTraceState(count, velocity) if storage.is_narrow else optax.TraceState(velocity)
 
     return optax.GradientTransformation(init, update)

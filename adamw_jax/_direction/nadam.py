@@ -13,7 +13,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 
 
 class ScaleByNadamState(NamedTuple):
@@ -98,8 +98,8 @@ def scale_by_nadam(
 
     def momentum_at(t: chex.Numeric) -> chex.Array:
         if momentum_decay is None:
-            return wide(b1)
-        return wide(b1) * (1 - 0.96 ** (t * wide(momentum_decay)) / 2)
+            return as_scalar(b1)
+        return as_scalar(b1) * (1 - 0.96 ** (t * as_scalar(momentum_decay)) / 2)
 
     new_state: Any = PackedNadamState if storage.packs else ScaleByNadamState
 
@@ -117,7 +117,7 @@ def scale_by_nadam(
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
-        t = wide(count)
+        t = as_scalar(count)
         product = state.mu_product * momentum_at(t)
         next_product = product if shared_correction else product * momentum_at(t + 1)
         root, *of_denominator = scaled_by_root(count, b2, eps, eps_root)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._optimizer.plan import Plan
-from adamw_jax._rates.position import WarmRestarts
+from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
 

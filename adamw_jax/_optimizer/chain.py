@@ -10,14 +10,14 @@ from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
 from adamw_jax._optimizer.plan import Optimizer, Plan, largest_rate
-from adamw_jax._rates.owner import negate, scale_by_rates, with_learning_rate
-from adamw_jax._rates.schedule import with_schedule
+from adamw_jax._rates.owner import with_learning_rate, with_schedule
+from adamw_jax._rates.scale import negate, scale_by_rates
 from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
 from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._storage.params import round_to_params
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
-from adamw_jax._tree.width import in_wide_arithmetic
+from adamw_jax._tree.width import widen_updates
 
 
 def decoupled(
@@ -118,4 +118,4 @@ def decoupled(
         round_to_params(round_params),
     )
     owned = with_learning_rate(learning_rate, with_schedule(schedule, stages))
-    return Optimizer.made_from(plan, hide_frozen(freeze, in_wide_arithmetic(owned, keep=round_params)))
+    return Optimizer.made_from(plan, hide_frozen(freeze, widen_updates(owned, keep=round_params)))

@@ -8,7 +8,7 @@ import optax
 from adamw_jax._decay.coupling import Schedule
 from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled
-from adamw_jax._rates.position import WarmRestarts
+from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
 

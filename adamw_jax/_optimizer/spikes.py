@@ -10,7 +10,7 @@ import optax
 from adamw_jax._optimizer.plan import with_plan_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import arithmetic_dtype, wide
+from adamw_jax._tree.width import arithmetic_dtype, as_scalar
 
 LEAST_DEVIATION = 1e-3
 """The least standard deviation of the logarithm: gradients that hardly vary would else be spikes for a last digit."""
@@ -129,7 +129,7 @@ def skip_spikes(
         norm = _norm(updates)
         finite, counts = jnp.isfinite(norm), jnp.isfinite(norm) & (norm > 0)
         x = jnp.log(jnp.where(counts, norm, 1.0))
-        limit = state.mean + wide(sigma) * jnp.maximum(jnp.sqrt(state.variance), LEAST_DEVIATION)
+        limit = state.mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(state.variance), LEAST_DEVIATION)
         spike = counts & (state.known >= window) & (x > limit)
         accepted = spike & (state.above >= window)
         taken = finite & (~spike | accepted)

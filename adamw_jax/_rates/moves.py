@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from adamw_jax._rates.position import PENDING
-from adamw_jax._rates.schedule import WarmRestartsState, cycles_of
+from adamw_jax._rates.owner import ScheduleState
+from adamw_jax._rates.position import PENDING, cycles_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.state import edit_nodes, nodes_of, value_of
 from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
@@ -26,8 +26,8 @@ def _injects_schedule(state: Any) -> bool:
 
 
 def _check_moves(state: Any) -> None:
-    if not nodes_of(state, WarmRestartsState):
-        raise ValueError(f"`state` must contain a WarmRestartsState, got {type(state).__name__} without one")
+    if not nodes_of(state, ScheduleState):
+        raise ValueError(f"`state` must contain a ScheduleState, got {type(state).__name__} without one")
     if _injects_schedule(state):
         raise ValueError(
             "`state` must hold the position of its schedule, but optax.inject_hyperparams gives the optimizer the "
@@ -40,7 +40,7 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
     """Begin a new cycle: the next update has t_cur = 0.
 
     Args:
-      state: any optimizer state that contains a `WarmRestartsState` (chained, masked, inside other optimizers, in a
+      state: any optimizer state that contains a `ScheduleState` (chained, masked, inside other optimizers, in a
         framework's boxes). Where it contains several, all restart.
       period: length of the new cycle in updates; None keeps that of the cycle that was cut. The cycles after it follow
         from the schedule's t_mult.
@@ -55,8 +55,8 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
     Source: the manual restart of keras-adamw (t_cur = -1 there), and of arXiv 1711.05101, section 3.
 
     >>> import jax.numpy as jnp
-    >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
-    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> from adamw_jax import cosine_warm_restarts, scale_by_rates, with_schedule
+    >>> tx = with_schedule(cosine_warm_restarts(3), scale_by_rates("eta"))
     >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
     >>> state = restart(state, period=5)
     >>> print(state.t_cur, state.period, state.cycle)
@@ -66,11 +66,11 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
         checks.check_count("period", period)
     _check_moves(state)
 
-    def new(node: WarmRestartsState) -> Mapping[str, Any]:
+    def new(node: ScheduleState) -> Mapping[str, Any]:
         fields = {"t_cur": 0, "cycle": value_of(node.cycle) + 1, "eta": PENDING}
         return fields if period is None else {**fields, "period": period}
 
-    return edit_nodes(state, WarmRestartsState, new)
+    return edit_nodes(state, ScheduleState, new)
 
 
 def set_position(
@@ -92,8 +92,8 @@ def set_position(
       ValueError: no position in the state, or a number out of range.
 
     >>> import jax.numpy as jnp
-    >>> from adamw_jax import cosine_warm_restarts, scale_by_warm_restarts
-    >>> tx = scale_by_warm_restarts(cosine_warm_restarts(3))
+    >>> from adamw_jax import cosine_warm_restarts, scale_by_rates, with_schedule
+    >>> tx = with_schedule(cosine_warm_restarts(3), scale_by_rates("eta"))
     >>> updates, state = tx.update(jnp.ones(1), set_position(tx.init(jnp.zeros(1)), 1))
     >>> print(updates.round(3), state.t_cur)
     [0.5] 2
@@ -107,7 +107,7 @@ def set_position(
     if eta is not None:
         fields["eta"] = checks.check_non_negative("eta", eta)
     _check_moves(state)
-    for node in nodes_of(state, WarmRestartsState):
+    for node in nodes_of(state, ScheduleState):
         length = fields.get("period", value_of(node.period))
         if not (checks.is_traced(length) or checks.is_traced(t_cur)) and np.any(
             np.asarray(t_cur) >= np.asarray(length)
@@ -116,7 +116,7 @@ def set_position(
                 f"`t_cur` must be below the period of the cycle, {np.min(np.asarray(length))}, got {t_cur}: a count of "
                 "all updates goes into reschedule(state, schedule, count=...)"
             )
-    return edit_nodes(state, WarmRestartsState, lambda node: fields)
+    return edit_nodes(state, ScheduleState, lambda node: fields)
 
 
 def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -> State:
@@ -150,4 +150,4 @@ def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -
     _check_moves(state)
     position = cycles.position(count)
     fields = {**position._asdict(), "eta": cycles.eta(position)}
-    return edit_nodes(state, WarmRestartsState, lambda node: fields)
+    return edit_nodes(state, ScheduleState, lambda node: fields)

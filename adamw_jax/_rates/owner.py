@@ -1,18 +1,16 @@
-"""The learning rate: its owner, and the stages that multiply by it and by the schedule's factor."""
+"""The owners of the learning rate and of the schedule's position, and their states."""
 
-import functools
-import operator
 from typing import Any, NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import optax
 
+from adamw_jax._rates.position import Position, cycles_of
+from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import extra_arg, map_leaves
 from adamw_jax._tree.typing import Params, ScalarOrSchedule, Updates
-from adamw_jax._tree.width import own, wide
+from adamw_jax._tree.width import as_scalar, own
 
 
 class LearningRateState(NamedTuple):
@@ -20,12 +18,30 @@ class LearningRateState(NamedTuple):
 
     Attributes:
       count: updates made, int32.
-      alpha: the rate that the latest update used; before the first, the one that it will use.
+      learning_rate: alpha of the latest update; before the first, the one that it will use.
       inner_state: state of the stages inside.
     """
 
     count: chex.Array
-    alpha: chex.Array
+    learning_rate: chex.Array
+    inner_state: optax.OptState
+
+
+class ScheduleState(NamedTuple):
+    """State of `with_schedule`: the position of the next update, and the stages' own state.
+
+    Attributes:
+      t_cur: updates made in the current cycle, int32; negative during a warm-up.
+      period: updates in the current cycle, int32.
+      cycle: index of the current cycle, int32.
+      eta: the factor of the next update. Negative after `restart` and `set_position`: the next update computes it.
+      inner_state: state of the stages inside.
+    """
+
+    t_cur: chex.Array
+    period: chex.Array
+    cycle: chex.Array
+    eta: chex.Array
     inner_state: optax.OptState
 
 
@@ -36,7 +52,7 @@ def with_learning_rate(
 
     Args:
       learning_rate: a number >= 0, or a schedule: count of updates made -> rate.
-      inner: the stages that need alpha, `scale_by_alpha` among them, or the count, as rules with schedules do.
+      inner: the stages that need alpha, `scale_by_rates` among them, or the count, as rules with schedules do.
 
     Returns:
       A transformation whose updates are those of `inner`.
@@ -47,11 +63,12 @@ def with_learning_rate(
 
     Source: alpha in Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
 
-    >>> tx = with_learning_rate(lambda count: 0.5 ** count, scale_by_alpha())
+    >>> from adamw_jax import scale_by_rates
+    >>> tx = with_learning_rate(lambda count: 0.5 ** count, scale_by_rates("alpha"))
     >>> state = tx.init(jnp.zeros(1))
     >>> for _ in range(2):
     ...     updates, state = tx.update(jnp.ones(1), state)
-    >>> print(updates, state.alpha)
+    >>> print(updates, state.learning_rate)
     [0.5] 0.5
     """
     if not callable(learning_rate):
@@ -59,7 +76,7 @@ def with_learning_rate(
     inner = optax.with_extra_args_support(inner)
 
     def rate(count: chex.Array) -> chex.Array:
-        return wide(learning_rate(count) if callable(learning_rate) else learning_rate)
+        return as_scalar(learning_rate(count) if callable(learning_rate) else learning_rate)
 
     def init(params: Params) -> LearningRateState:
         count = jnp.zeros([], jnp.int32)
@@ -81,56 +98,65 @@ def with_learning_rate(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _scale(scalars: Any, u: Any) -> tuple[chex.Array, ...]:
-    (factor,) = scalars
-    return (jax.lax.mul(u, factor),)
+def with_schedule(
+    schedule: ScalarOrSchedule | None, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Run `inner` with the schedule's factor eta_t and period T_i as its extra arguments `eta` and `period`.
 
-
-def scale_by_rates(*names: str) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates by the product of the scalars that owners around this stage pass as extra arguments.
+    The position lives in the state: after k updates in which nobody intervened, (t_cur, period, cycle, eta) is the
+    schedule's at count k. `restart` and `set_position` move it.
 
     Args:
-      names: "alpha", "eta", both or neither. Both are one multiplication per element.
-    """
+      schedule: from `cosine_warm_restarts`; or any function count -> factor, which is one endless cycle with t_cur as
+        its count and provides no `period`; or a number, which counts as well but always has its own value as eta; or
+        None: `inner` then has no position, and an `eta` or `period` from outside does not reach it.
+      inner: the stages that need eta or the period, `scale_by_rates` among them.
 
-    def init(params: Params) -> optax.EmptyState:
-        del params
-        return optax.EmptyState()
+    Returns:
+      A transformation whose updates are those of `inner`.
+
+    Raises:
+      ValueError, TypeError: a schedule that is neither callable nor a number >= 0.
+
+    Source: eta_t in Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
+
+    >>> from adamw_jax import cosine_warm_restarts, scale_by_rates
+    >>> tx = with_schedule(cosine_warm_restarts(3), scale_by_rates("eta"))
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(2):
+    ...     updates, state = tx.update(jnp.ones(1), state)
+    >>> print(updates.round(3), state.t_cur, state.eta)
+    [0.5] 2 0.0
+    """
+    inner = optax.with_extra_args_support(inner)
+    if schedule is None:
+        return _without_schedule(inner)
+    cycles = cycles_of(schedule)
+
+    def state_at(position: Position, inner_state: optax.OptState) -> ScheduleState:
+        t_cur, period, cycle = map(own, position)
+        return ScheduleState(t_cur, period, cycle, own(cycles.eta(position)), inner_state)
+
+    def init(params: Params) -> ScheduleState:
+        return state_at(cycles.start(), inner.init(params))
 
     def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
-        del params
-        if not names:
-            return updates, state
-        factor = functools.reduce(operator.mul, (wide(extra_arg(name, extra_args)) for name in names))
-        (updates,) = map_leaves(_scale, (factor,), (updates,))
-        return updates, state
+        updates: Updates, state: ScheduleState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, ScheduleState]:
+        position = Position(state.t_cur, state.period, state.cycle)
+        eta = cycles.factor(position, state.eta)
+        provided = {**extra_args, "eta": eta, "period": state.period if isinstance(cycles, WarmRestarts) else None}
+        updates, inner_state = inner.update(updates, state.inner_state, params, **provided)
+        return updates, state_at(cycles.advance(position), inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def scale_by_alpha() -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates by the learning rate that `with_learning_rate` around this stage provides: u <- alpha u.
+def _without_schedule(inner: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        updates, state = inner.update(updates, state, params, **{**extra_args, "eta": None, "period": None})
+        return updates, state
 
-    >>> tx = with_learning_rate(0.1, scale_by_alpha())
-    >>> updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
-    >>> print(updates)
-    [0.1]
-    """
-    return scale_by_rates("alpha")
-
-
-def _negate(scalars: Any, u: Any) -> tuple[chex.Array, ...]:
-    del scalars
-    return (jax.lax.neg(u),)
-
-
-def negate() -> optax.GradientTransformation:
-    """Turn what climbs into what descends: u <- -u. `optax.scale(-1.0)`, with one trace for leaves that are alike.
-
-    >>> updates, _ = negate().update(jnp.ones(1), optax.EmptyState())
-    >>> print(updates)
-    [-1.]
-    """
-    return optax.stateless(lambda updates, params: map_leaves(_negate, (), (updates,))[0])
+    return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -12,7 +12,7 @@ from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree.checks import equals, is_traced
-from adamw_jax._tree.loop import aligned, map_leaves, structure_of
+from adamw_jax._tree.loop import map_leaves, params_or_updates, structure_of
 from adamw_jax._tree.typing import Mask, Params, Rules, Updates
 from adamw_jax._tree.width import is_floating
 
@@ -62,7 +62,7 @@ def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) ->
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        flags = frozen_flags(freeze, aligned(updates, params))
+        flags = frozen_flags(freeze, params_or_updates(updates, params))
         if not any(flags):
             new, state = inner.update(updates, state, params, **extra_args)
             return new, state
@@ -100,7 +100,7 @@ def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> opt
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        tree = aligned(updates, params)
+        tree = params_or_updates(updates, params)
         flags = frozen_flags(freeze, tree)
         # A floating gradient of an integer leaf is as little to be calculated with.
         flags = [a or b for a, b in zip(hidden(flags, tree), hidden(flags, updates), strict=True)]
@@ -157,7 +157,7 @@ def freeze_where(
     def update(
         updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.EmptyState]:
-        tree = aligned(updates, params)
+        tree = params_or_updates(updates, params)
         if freeze is None and lr_multipliers is None:
             return updates, state
         (updates,) = map_leaves(_freeze, (), (updates,), values_now("lr_multipliers", factors(tree), extra_args))

@@ -8,7 +8,7 @@ import optax
 
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
 from adamw_jax._tree.checks import equals
-from adamw_jax._tree.loop import aligned, map_leaves
+from adamw_jax._tree.loop import map_leaves, params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 
@@ -55,7 +55,7 @@ def scale_by_multipliers(lr_multipliers: Rules | None) -> optax.GradientTransfor
     def update(
         updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.EmptyState]:
-        tree = aligned(updates, params)
+        tree = params_or_updates(updates, params)
         if lr_multipliers is None:
             return updates, state
         values = values_now("lr_multipliers", multipliers_of(lr_multipliers, tree), extra_args)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._storage.rounding import HIGH, LOW, noisy_bits, round_bits, round_to_bfloat16, widen
+from adamw_jax._storage.rounding import HIGH, LOW, noisy_bits, round_bits, round_to_bfloat16, to_float32
 from adamw_jax._storage.words8 import pack8, unpack8
 from adamw_jax._tree.typing import MomentDtype, Params
 from adamw_jax._tree.width import zeros_like_params
@@ -86,7 +86,7 @@ class Bfloat16(Storage):
 
     def load(self, stored: Sequence[chex.Array]) -> list[chex.Array]:
         """Return the moments as float32, exactly; what the loop over the leaves has widened already stays."""
-        return [widen(leaf) if leaf.dtype == jnp.bfloat16 else leaf for leaf in stored]
+        return [to_float32(leaf) if leaf.dtype == jnp.bfloat16 else leaf for leaf in stored]
 
     def store(self, moments: Sequence[chex.Array], bits: chex.Array) -> list[chex.Array]:
         """Return the moments rounded, each second one by the same half of the noise."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of, widen
+from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of, to_float32
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import extra_arg
 from adamw_jax._tree.typing import Params, Updates
@@ -16,9 +16,9 @@ from adamw_jax._tree.typing import Params, Updates
 def _land(p: Any, u: Any, seed: Any) -> Any:
     if p.dtype != jnp.bfloat16:
         return u
-    start = widen(p)
+    start = to_float32(p)
     rounded = round_to_bfloat16(start + u.astype(jnp.float32), noise(p.shape, seed, bits_of(u)) & LOW)
-    return widen(rounded) - start
+    return to_float32(rounded) - start
 
 
 _land_jit = jax.jit(_land)

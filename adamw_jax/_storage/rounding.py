@@ -90,7 +90,7 @@ def round_to_bfloat16(x: chex.Array, noise16: chex.Array) -> chex.Array:
     return jnp.where(jnp.isnan(x), jnp.bfloat16(jnp.nan), _upper(bits_of(x) + noise16))
 
 
-def widen(x: chex.Array) -> chex.Array:
+def to_float32(x: chex.Array) -> chex.Array:
     """Return bfloat16 numbers as float32, exactly."""
     # By their bits: XLA would drop a conversion there and back, and compute what was rounded a second time instead.
     upper = jax.lax.bitcast_convert_type(x, jnp.uint16).astype(jnp.uint32)

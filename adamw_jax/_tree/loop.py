@@ -26,8 +26,8 @@ FEW = 2
 OWNERS = {
     "alpha": "with_learning_rate",
     "count": "with_learning_rate",
-    "eta": "with_warm_restarts",
-    "period": "with_warm_restarts of cosine_warm_restarts",
+    "eta": "with_schedule",
+    "period": "with_schedule of cosine_warm_restarts",
 }
 """The extra arguments that owners pass to the stages inside them, and who passes which."""
 
@@ -48,11 +48,11 @@ def structure_of(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = N
     return jax.tree.structure(tree, is_leaf=is_leaf)
 
 
-def aligned(updates: Updates, params: Params | None) -> chex.ArrayTree:
-    """Return the tree that rules are held against: the parameters, or where `update` was given none, the updates.
+def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree:
+    """Return the parameters, or the updates where `update` was given no parameters: rules are resolved on this tree.
 
     Raises:
-      ValueError: the two have not one structure, so that no leaf of the one can be said to belong to one of the other.
+      ValueError: the two differ in structure, so that their leaves do not correspond.
     """
     if params is None or structure_of(params) == structure_of(updates):
         return updates if params is None else params

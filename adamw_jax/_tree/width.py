@@ -1,4 +1,4 @@
-"""The width of the arithmetic: float32 or wider between the stages, and buffers and numbers that fit it."""
+"""The width of the arithmetic: float32 or wider between the stages, and numbers and buffers of that width."""
 
 from typing import Any
 
@@ -11,17 +11,18 @@ import optax
 from adamw_jax._tree.typing import Params, Updates
 
 
-def wide(x: Any) -> Any:
-    """Return a number as a floating scalar of the default width, so that traced and plain ones act alike.
+def as_scalar(x: Any) -> Any:
+    """Return a number of any dtype as a floating scalar of the default width.
 
-    A plain number stays one, NumPy's: `map_leaves` makes it a constant of the loops. What is JAX's stays JAX's.
+    Python and NumPy numbers become NumPy scalars, which `map_leaves` makes constants of the loops; JAX arrays stay
+    arrays.
     """
     dtype = jnp.result_type(float)
     return jnp.asarray(x, dtype) if isinstance(x, jax.Array) else np.asarray(x, dtype)[()]
 
 
 def own(x: Any) -> chex.Array:
-    """Return `x` as an array whose buffer nobody else has, so that it can be donated with the state it is in."""
+    """Return `x` as an array with a buffer of its own, so that the state that holds it can be donated."""
     return jnp.array(x, copy=True)
 
 
@@ -46,8 +47,8 @@ def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTr
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype or arithmetic_dtype(p)), params)
 
 
-def widened(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """Return a tree whose floating leaves are as wide as the arithmetic."""
+def widen(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Return a tree with its floating leaves in the dtype of the arithmetic: float32, or float64."""
     return jax.tree.map(lambda leaf: cast(leaf, arithmetic_dtype(leaf)), tree)
 
 
@@ -56,25 +57,23 @@ def cast_like(tree: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
     return jax.tree.map(lambda leaf, to: cast(leaf, jnp.result_type(to)), tree, like)
 
 
-def in_wide_arithmetic(
-    inner: optax.GradientTransformation, *, keep: bool = False
-) -> optax.GradientTransformationExtraArgs:
-    """Run `inner` on updates widened to float32, so that nothing between its stages is rounded to a narrower dtype.
+def widen_updates(inner: optax.GradientTransformation, *, keep: bool = False) -> optax.GradientTransformationExtraArgs:
+    """Run `inner` on updates widened to float32, so that no stage rounds to a narrower dtype.
 
     Args:
       inner: the stages.
-      keep: leave the updates wide, for stages whose updates no narrower dtype can hold.
+      keep: return the updates in float32, too, for updates that a narrower dtype cannot hold.
 
     Returns:
-      A transformation whose updates are as wide as the wider of gradient and parameter, so that a small decay, which a
-      narrow gradient's dtype could not hold, reaches a wide parameter.
+      A transformation whose updates have the wider dtype of gradient and parameter: a float32 parameter gets a small
+      decay that a bfloat16 gradient's dtype would round away.
     """
     inner = optax.with_extra_args_support(inner)
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        new_updates, state = inner.update(widened(updates), state, params, **extra_args)
+        new_updates, state = inner.update(widen(updates), state, params, **extra_args)
         if keep:
             return new_updates, state
 

@@ -144,7 +144,8 @@ def _name(path: Sequence[Any]) -> str:
     """Return the last attribute or dictionary key of a path, as a Variable's name."""
     for entry in reversed(path):
         if isinstance(entry, GetAttrKey):
-            return str(entry.name)
+            # Only an injected rate, a dictionary's entry, is the optimizer's: alpha is what the latest update used.
+            return "alpha" if entry.name == "learning_rate" else str(entry.name)
         if isinstance(entry, DictKey):
             return str(entry.key).replace("/", "_")
     return "state"

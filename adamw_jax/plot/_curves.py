@@ -14,7 +14,7 @@ from adamw_jax._decay.decay import decays_of
 from adamw_jax._explain.explain import explain
 from adamw_jax._explain.peaks import factors_of, values_of
 from adamw_jax._optimizer.plan import Optimizer, Plan
-from adamw_jax._rates.position import WarmRestarts
+from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths

@@ -19,7 +19,9 @@ def _penalty(direction):
 
     def make(rate, decay, schedule, b2):
         matrices = optax.add_decayed_weights(decay, mask=lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree))
-        return optax.chain(matrices, direction(b2), optax.scale(-1.0 * rate), aj.scale_by_warm_restarts(schedule))
+        return optax.chain(
+            matrices, direction(b2), optax.scale(-1.0 * rate), aj.with_schedule(schedule, aj.scale_by_rates("eta"))
+        )
 
     return make
 

@@ -12,7 +12,7 @@ import optax
 from adamw_jax._decay.factor import normalization
 from adamw_jax._rates.position import Cycles
 from adamw_jax._tree import checks
-from adamw_jax._tree.width import wide
+from adamw_jax._tree.width import as_scalar
 from adamw_jax.keras._adamw._attributes import Hyperparameters, ReadableOptimizer
 from adamw_jax.keras._adamw._options import Options
 from adamw_jax.keras._adamw._rules import WeightRules, check_kind, decays_something, read_schedules
@@ -127,10 +127,10 @@ class DecoupledOptimizer(ReadableOptimizer):
         total = jnp.asarray(self._options.total_iterations, jnp.int32)
         return Hyperparameters(
             add_hyperparameter(self, "t_cur", start.t_cur),
-            add_hyperparameter(self, "eta_t", wide(checks.check_non_negative("eta_t", eta_t))),
+            add_hyperparameter(self, "eta_t", as_scalar(checks.check_non_negative("eta_t", eta_t))),
             # Without annealing no update reads them: then they are no part of the state.
-            add_hyperparameter(self, "eta_min", wide(eta_min), tracked=annealed),
-            add_hyperparameter(self, "eta_max", wide(eta_max), tracked=annealed),
+            add_hyperparameter(self, "eta_min", as_scalar(eta_min), tracked=annealed),
+            add_hyperparameter(self, "eta_max", as_scalar(eta_max), tracked=annealed),
             add_hyperparameter(self, "total_iterations", total) if annealed and self._options.t_mult == 1 else None,
         )
 

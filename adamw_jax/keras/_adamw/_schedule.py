@@ -6,9 +6,8 @@ from typing import Any
 import chex
 import jax.numpy as jnp
 
-from adamw_jax._rates.position import Position, WarmRestarts
-from adamw_jax._rates.schedule import Counted
-from adamw_jax._rates.shapes import cosine_warm_restarts
+from adamw_jax._rates.position import Counted, Position
+from adamw_jax._rates.restarts import WarmRestarts, cosine_warm_restarts
 
 
 class SettableFactor(Counted):

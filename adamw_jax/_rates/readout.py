@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from adamw_jax._rates.owner import LearningRateState
-from adamw_jax._rates.schedule import WarmRestartsState
+from adamw_jax._rates.owner import LearningRateState, ScheduleState
 from adamw_jax._tree.state import nodes_of, value_of
 
 
@@ -33,7 +32,7 @@ def current(state: optax.OptState) -> Current:
     """Return learning rate and position of the schedule from an optimizer's state, also inside `jax.jit`.
 
     Args:
-      state: any state that contains a `LearningRateState`, a `WarmRestartsState` or both, one of each: chained, masked,
+      state: any state that contains a `LearningRateState`, a `ScheduleState` or both, one of each: chained, masked,
         inside other optimizers, in a framework's boxes, or with a leading axis per run.
 
     Raises:
@@ -46,19 +45,19 @@ def current(state: optax.OptState) -> Current:
     0.5 1.0 0
     """
     found: dict[type, Any] = {}
-    for kind in (LearningRateState, WarmRestartsState):
+    for kind in (LearningRateState, ScheduleState):
         nodes = nodes_of(state, kind)
         if len(nodes) > 1:
             raise ValueError(f"`state` must contain one {kind.__name__}, got several")
         found.update((kind, node) for node in nodes)
     if not found:
         raise ValueError(
-            f"`state` must contain a LearningRateState or a WarmRestartsState, got {type(state).__name__} without one"
+            f"`state` must contain a LearningRateState or a ScheduleState, got {type(state).__name__} without one"
         )
 
     def read(kind: type, *names: str) -> list[Any]:
         return [value_of(getattr(found[kind], name)) if kind in found else None for name in names]
 
     return Current(
-        *read(LearningRateState, "count", "alpha"), *read(WarmRestartsState, "eta", "t_cur", "period", "cycle")
+        *read(LearningRateState, "count", "learning_rate"), *read(ScheduleState, "eta", "t_cur", "period", "cycle")
     )
