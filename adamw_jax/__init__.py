@@ -3,6 +3,8 @@
 Names in the order of the formula: theta <- theta - (alpha eta r d + c n r' (l1 sign(theta) + l2 theta)).
 """
 
+import typing as _typing
+
 from adamw_jax import states as states
 from adamw_jax._decay import (
     Anchored as Anchored,
@@ -48,6 +50,7 @@ from adamw_jax._optimizer import (
     sgdw as sgdw,
     skip_spikes as skip_spikes,
 )
+from adamw_jax._optimizer.options import where_is as _where_is
 from adamw_jax._rates import (
     Current as Current,
     cosine_warm_restarts as cosine_warm_restarts,
@@ -80,3 +83,9 @@ from adamw_jax._storage import (
 from adamw_jax._tree import carry_over as carry_over, leaf_paths as leaf_paths
 
 __version__ = "0.2.0"
+
+if not _typing.TYPE_CHECKING:  # a type checker knows the names, and takes this for a promise of any other
+
+    def __getattr__(name):
+        """Say where a thing of that name is, or which names are like it."""
+        raise AttributeError(_where_is(name, [known for known in globals() if not known.startswith("_")]), name=name)

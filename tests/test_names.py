@@ -27,11 +27,14 @@ def public(face):
 
 def test_the_face_exports_by_redundant_aliases_only():
     tree = ast.parse(inspect.getsource(adamw_jax))
-    docstring, *rest = tree.body
+    docstring, *rest, guard = tree.body
     assert isinstance(docstring, ast.Expr)
-    exported = [alias for node in rest if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [node.name for node in guard.body] == ["__getattr__"]
+    imported = [alias for node in rest if isinstance(node, ast.ImportFrom) for alias in node.names]
+    exported = [alias for alias in imported if not alias.asname.startswith("_")]
     assert [alias.name for alias in exported] == [alias.asname for alias in exported]
-    assert [ast.unparse(node.targets[0]) for node in rest if not isinstance(node, ast.ImportFrom)] == ["__version__"]
+    assigned = [node for node in rest if isinstance(node, ast.Assign)]
+    assert [ast.unparse(node.targets[0]) for node in assigned] == ["__version__"]
     assert sorted({alias.name for alias in exported} - {"states"}) == sorted(public(adamw_jax))
 
 
@@ -68,3 +71,21 @@ def test_what_is_public_is_defined_here_and_has_words():
             assert value.__module__.startswith("adamw_jax"), f"{path}.{name} is {value.__module__}'s"
             assert value.__name__ == name, f"{path}.{name} is called {value.__name__}"
             assert inspect.getdoc(value), f"{path}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("lion", r"use decoupled\(optax.scale_by_lion\(\), learning_rate"),
+        ("yogi", r"use decoupled\(optax.scale_by_yogi\(\), learning_rate"),
+        ("muon", r"scale_by_muon\(\)"),
+        ("AdamW", r"adamw_jax.keras.AdamW"),
+        ("OptaxOptimizer", r"adamw_jax.keras.OptaxOptimizer"),
+        ("Strength", r"use DecayFactor"),
+        ("explian", r"did you mean 'explain'"),
+        ("zzz", r"it has Anchored, "),
+    ],
+)
+def test_a_name_that_is_elsewhere_says_where(name, remedy):
+    with pytest.raises(AttributeError, match=rf"module 'adamw_jax' has no attribute '{name}': .*{remedy}"):
+        getattr(adamw_jax, name)

@@ -1,5 +1,7 @@
 """What a user does with a preset: hyperparameters that move, other frameworks' parameters, narrow dtypes."""
 
+import inspect
+
 import chex
 import equinox as eqx
 import jax
@@ -10,6 +12,7 @@ import pytest
 from flax import nnx
 
 import adamw_jax as aj
+from adamw_jax._optimizer.options import Options
 from tests.running import quick_jit
 
 PRESETS = {"adamw": aj.adamw, "nadamw": aj.nadamw, "sgdw": aj.sgdw}
@@ -258,3 +261,43 @@ def test_every_number_may_be_a_concrete_jax_scalar(name):
         )
 
     chex.assert_trees_all_close(trajectory(make(number)), trajectory(make(lambda x: x)), rtol=1e-6)  # float32 bounds
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_option_of_decoupled_is_in_a_presets_signature(name):
+    documented = dict(inspect.signature(aj.decoupled).parameters)
+    del documented["direction"], documented["learning_rate"], documented["accumulate"]
+    parameters = inspect.signature(PRESETS[name]).parameters
+    assert {key: parameters.get(key) for key in documented} == documented
+    assert set(documented) == set(Options.__annotations__)
+    assert not any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda **o: aj.adamw(0.1, **o), r"adamw\(\) has no argument `{}`: "),
+        (lambda **o: aj.nadamw(0.1, **o), r"nadamw\(\) has no argument `{}`: "),
+        (lambda **o: aj.sgdw(0.1, **o), r"sgdw\(\) has no argument `{}`: "),
+        (lambda **o: aj.decoupled(aj.scale_by_adam(), 0.1, **o), r"decoupled\(\) has no argument `{}`: "),
+    ],
+)
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ("weight_decays", "did you mean 'weight_decay'"),
+        ("frezze", "did you mean 'freeze'"),
+        ("mask", r"`weight_decay` takes a rule, as in weight_decay=matrices\(0.1\).*{{\"bias|scale\": 0.0, \"\": 0.1}}"),
+        ("lr", "use `learning_rate`"),
+        ("foreign", "it has .*weight_decay"),
+    ],
+)
+def test_a_misspelt_option_names_the_optimizer_and_the_remedy(make, message, wrong, remedy):
+    with pytest.raises(TypeError, match=(message + remedy).format(wrong)):
+        make(**{wrong: 0.1})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_multiplier_cannot_scale_the_decay_where_there_is_none(name):
+    with pytest.raises(ValueError, match=r"`multiplier_scales_decay` must be False without `lr_multipliers`, got True"):
+        PRESETS[name](0.1, multiplier_scales_decay=True)

@@ -9,6 +9,7 @@ from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
+from adamw_jax._optimizer.options import with_options_of
 from adamw_jax._optimizer.plan import Optimizer, Plan, largest_rate
 from adamw_jax._rates.owner import with_learning_rate, with_schedule
 from adamw_jax._rates.scale import negate, scale_by_rates
@@ -20,6 +21,7 @@ from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSche
 from adamw_jax._tree.width import widen_updates
 
 
+@with_options_of(None)
 def decoupled(
     direction: Directions,
     learning_rate: ScalarOrSchedule,
@@ -86,7 +88,11 @@ def decoupled(
     >>> print(updates["kernel"], updates["bias"])
     [-0.6] [-0.1]
     """
-    checks.check_flag("multiplier_scales_decay", multiplier_scales_decay)
+    if checks.check_flag("multiplier_scales_decay", multiplier_scales_decay) and lr_multipliers is None:
+        raise ValueError(
+            "`multiplier_scales_decay` must be False without `lr_multipliers`, got True: without multipliers there is "
+            "nothing to scale the decay by"
+        )
     checks.check_choice("accumulate", accumulate, ("gradients", "steps"))
     factor = DecayFactor(
         coupling_of(coupling).with_peak(lambda: largest_rate(learning_rate, schedule, coupling)),

@@ -1,19 +1,19 @@
 """AdamW, NadamW and SGDW: each a direction, given to `decoupled`."""
 
-from typing import Any
+from typing import Any, Unpack
 
-from adamw_jax._decay.coupling import Schedule
-from adamw_jax._decay.forms import Decoupled
 from adamw_jax._direction.adam import scale_by_adam
 from adamw_jax._direction.amsgrad import scale_by_amsgrad
 from adamw_jax._direction.momentum import scale_by_momentum
 from adamw_jax._direction.nadam import scale_by_nadam
 from adamw_jax._optimizer.chain import decoupled
+from adamw_jax._optimizer.options import Options, with_options_of
 from adamw_jax._optimizer.plan import Optimizer
 from adamw_jax._tree import checks
-from adamw_jax._tree.typing import Mask, Rules, Scalar, ScalarOrSchedule
+from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
 
 
+@with_options_of(decoupled)
 def adamw(
     learning_rate: ScalarOrSchedule,
     *,
@@ -24,17 +24,7 @@ def adamw(
     epsilon_hat: bool = False,
     amsgrad: bool = False,
     moment_dtype: Any = None,
-    weight_decay: Rules = 0.0,
-    coupling: str | Schedule = "schedule",
-    normalize_decay: Scalar | str | None = None,
-    decay: str | Decoupled = "decoupled",
-    proximal_l1: Rules | None = None,
-    lr_multipliers: Rules | None = None,
-    multiplier_scales_decay: bool = False,
-    schedule: ScalarOrSchedule | None = None,
-    freeze: Mask | None = None,
-    hold_norm: Mask | None = None,
-    round_params: bool = False,
+    **options: Unpack[Options],
 ) -> Optimizer:
     """Return AdamW: Adam with decoupled weight decay, warm restarts and per-leaf rates.
 
@@ -44,8 +34,7 @@ def adamw(
     Args:
       b1, b2, eps, eps_root, epsilon_hat, moment_dtype: see `scale_by_adam`.
       amsgrad: divide by the largest second moment so far, see `scale_by_amsgrad`.
-      learning_rate, weight_decay, coupling, normalize_decay, decay, proximal_l1, lr_multipliers,
-        multiplier_scales_decay, schedule, freeze, hold_norm, round_params: see `decoupled`.
+      learning_rate, **options: see `decoupled`.
 
     Returns, Raises: as `decoupled`.
 
@@ -62,20 +51,11 @@ def adamw(
     return decoupled(
         maker(b1, b2, eps, eps_root, epsilon_hat=epsilon_hat, moment_dtype=moment_dtype),
         learning_rate,
-        weight_decay=weight_decay,
-        coupling=coupling,
-        normalize_decay=normalize_decay,
-        decay=decay,
-        proximal_l1=proximal_l1,
-        lr_multipliers=lr_multipliers,
-        multiplier_scales_decay=multiplier_scales_decay,
-        schedule=schedule,
-        freeze=freeze,
-        hold_norm=hold_norm,
-        round_params=round_params,
+        **options,
     )
 
 
+@with_options_of(decoupled)
 def nadamw(
     learning_rate: ScalarOrSchedule,
     *,
@@ -85,24 +65,13 @@ def nadamw(
     eps_root: Scalar = 0.0,
     momentum_decay: Scalar | None = 0.004,
     moment_dtype: Any = None,
-    weight_decay: Rules = 0.0,
-    coupling: str | Schedule = "schedule",
-    normalize_decay: Scalar | str | None = None,
-    decay: str | Decoupled = "decoupled",
-    proximal_l1: Rules | None = None,
-    lr_multipliers: Rules | None = None,
-    multiplier_scales_decay: bool = False,
-    schedule: ScalarOrSchedule | None = None,
-    freeze: Mask | None = None,
-    hold_norm: Mask | None = None,
-    round_params: bool = False,
+    **options: Unpack[Options],
 ) -> Optimizer:
     """Return NadamW: `adamw` with NAdam's direction.
 
     Args:
       b1, b2, eps, eps_root, momentum_decay, moment_dtype: see `scale_by_nadam`.
-      learning_rate, weight_decay, coupling, normalize_decay, decay, proximal_l1, lr_multipliers,
-        multiplier_scales_decay, schedule, freeze, hold_norm, round_params: see `decoupled`.
+      learning_rate, **options: see `decoupled`.
 
     Returns, Raises: as `decoupled`.
 
@@ -117,50 +86,30 @@ def nadamw(
     return decoupled(
         scale_by_nadam(b1, b2, eps, eps_root, momentum_decay=momentum_decay, moment_dtype=moment_dtype),
         learning_rate,
-        weight_decay=weight_decay,
-        coupling=coupling,
-        normalize_decay=normalize_decay,
-        decay=decay,
-        proximal_l1=proximal_l1,
-        lr_multipliers=lr_multipliers,
-        multiplier_scales_decay=multiplier_scales_decay,
-        schedule=schedule,
-        freeze=freeze,
-        hold_norm=hold_norm,
-        round_params=round_params,
+        **options,
     )
 
 
+@with_options_of(decoupled)
 def sgdw(
     learning_rate: ScalarOrSchedule,
     *,
     momentum: Scalar = 0.9,
     nesterov: bool = False,
     moment_dtype: Any = None,
-    weight_decay: Rules = 0.0,
-    coupling: str | Schedule = "schedule",
-    normalize_decay: Scalar | str | None = None,
-    decay: str | Decoupled = "decoupled",
-    proximal_l1: Rules | None = None,
-    lr_multipliers: Rules | None = None,
-    multiplier_scales_decay: bool = False,
-    schedule: ScalarOrSchedule | None = None,
-    freeze: Mask | None = None,
-    hold_norm: Mask | None = None,
-    round_params: bool = False,
+    **options: Unpack[Options],
 ) -> Optimizer:
     """Return SGDW: SGD with momentum and decoupled weight decay. The velocity accumulates steps, not gradients:
 
         v <- momentum v + alpha eta_t g                                                 line 8 of Algorithm 1
         theta <- theta - r v - eta_t n (l1 sign(theta) + l2 theta)                      line 9
 
-    with the multiplier r outside of the velocity, where a constant makes no difference, and a leaf that thaws has
-    the velocity of one that was trained all along.
+    The multiplier r scales the velocity when it is applied, not when it accumulates, so leaves with r = 0 keep a valid
+    velocity.
 
     Args:
       momentum, nesterov, moment_dtype: see `scale_by_momentum`.
-      learning_rate, weight_decay, coupling, normalize_decay, decay, proximal_l1, lr_multipliers,
-        multiplier_scales_decay, schedule, freeze, hold_norm, round_params: see `decoupled`.
+      learning_rate, **options: see `decoupled`.
 
     Returns, Raises: as `decoupled`.
 
@@ -176,16 +125,6 @@ def sgdw(
     return decoupled(
         scale_by_momentum(momentum, nesterov=nesterov, moment_dtype=moment_dtype),
         learning_rate,
-        weight_decay=weight_decay,
-        coupling=coupling,
-        normalize_decay=normalize_decay,
-        decay=decay,
-        proximal_l1=proximal_l1,
-        lr_multipliers=lr_multipliers,
-        multiplier_scales_decay=multiplier_scales_decay,
-        schedule=schedule,
-        freeze=freeze,
-        hold_norm=hold_norm,
-        round_params=round_params,
+        **options,
         accumulate="steps",
     )
