@@ -287,9 +287,12 @@ def test_every_option_of_decoupled_is_in_a_presets_signature(name):
     [
         ("weight_decays", "did you mean 'weight_decay'"),
         ("frezze", "did you mean 'freeze'"),
-        ("mask", r"`weight_decay` takes a rule, as in weight_decay=matrices\(0.1\).*{{\"bias|scale\": 0.0, \"\": 0.1}}"),
+        (
+            "mask",
+            r"`weight_decay` takes a rule, as in weight_decay=matrices\(0.1\).*{{\"bias\|scale\": 0.0, \"\": 0.1}}",
+        ),
         ("lr", "use `learning_rate`"),
-        ("foreign", "it has .*weight_decay"),
+        ("zzz", "it has .*weight_decay"),
     ],
 )
 def test_a_misspelt_option_names_the_optimizer_and_the_remedy(make, message, wrong, remedy):
