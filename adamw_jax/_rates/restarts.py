@@ -1,32 +1,16 @@
 """Cosine with warm restarts: the cycles, counted in integers, and the factor in them."""
 
 import dataclasses
-import functools
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from adamw_jax._rates.periods import cycle_table, fraction_of, next_period
 from adamw_jax._rates.position import Cycles, Position
-from adamw_jax._rates.products import as_written, binary_of, rounded_product
 from adamw_jax._tree import checks
 from adamw_jax._tree.checks import MAX_COUNT
 from adamw_jax._tree.typing import Scalar
-
-
-def _next_period(period: int, t_mult: float) -> int:
-    return min(max(1, round(period * t_mult)), MAX_COUNT)
-
-
-@functools.lru_cache(maxsize=64)
-def _cycle_table(period: int, t_mult: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return starts and lengths of all cycles up to the one whose length repeats for ever, or past the last count."""
-    starts, periods = [0], [period]
-    while starts[-1] + periods[-1] <= MAX_COUNT and (length := _next_period(periods[-1], t_mult)) != periods[-1]:
-        starts.append(starts[-1] + periods[-1])
-        periods.append(length)
-    return tuple(starts), tuple(periods)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +44,7 @@ class WarmRestarts(Cycles):
         if checks.is_traced(self.period) or checks.is_traced(self.t_mult):
             start, period, cycle = jnp.vectorize(self._walk)(t_cur)
         else:
-            starts, periods = _cycle_table(int(self.period), as_written(self.t_mult))
+            starts, periods = cycle_table(int(self.period), float(fraction_of(self.t_mult)))
             found = jnp.searchsorted(jnp.asarray(starts, jnp.int32), t_cur, side="right") - 1
             cycle = jnp.maximum(found, 0).astype(jnp.int32)
             start, period = jnp.asarray(starts, jnp.int32)[cycle], jnp.asarray(periods, jnp.int32)[cycle]
@@ -73,11 +57,11 @@ class WarmRestarts(Cycles):
 
         def goes_on(carry: tuple[chex.Array, chex.Array, chex.Array]) -> chex.Array:
             start, period, _ = carry
-            return (t_cur - start >= period) & (self._lengthen(period) != period)
+            return (t_cur - start >= period) & (next_period(period, self.t_mult) != period)
 
         def step(carry: tuple[chex.Array, chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array, chex.Array]:
             start, period, cycle = carry
-            return start + period, self._lengthen(period), cycle + 1
+            return start + period, next_period(period, self.t_mult), cycle + 1
 
         zero = jnp.zeros([], jnp.int32)
         found: tuple[chex.Array, chex.Array, chex.Array] = jax.lax.while_loop(
@@ -93,18 +77,8 @@ class WarmRestarts(Cycles):
             return Position(moved, period, cycle)
         ends = moved >= period
         if not checks.equals(self.t_mult, 1):
-            period = jnp.where(ends, self._lengthen(period), period)
+            period = jnp.where(ends, next_period(period, self.t_mult), period)
         return Position(jnp.where(ends, 0, moved), period, jnp.where(ends, cycle + 1, cycle))
-
-    def _lengthen(self, period: chex.Array) -> chex.Array:
-        factor: Any = self.t_mult
-        if checks.is_traced(factor) and factor.dtype == jnp.float64:
-            length = jnp.round(period.astype(jnp.float64) * factor)
-            return jnp.clip(length, 1, MAX_COUNT).astype(jnp.int32)
-        if not checks.is_traced(factor) and float(factor).is_integer():
-            whole = min(int(factor), MAX_COUNT)
-            return jnp.where(period > MAX_COUNT // whole, MAX_COUNT, period * whole)
-        return rounded_product(period, binary_of(factor))
 
     def eta(self, position: Position) -> chex.Array:
         """Return the factor at a position, in the default float width."""
@@ -147,12 +121,13 @@ def cosine_warm_restarts(
         D = T_i - 1 with `endpoint`, else T_i;   peak_i = max(eta_max eta_max_decay^i, eta_min)
         T_0 = period;   T_{i+1} = round(T_i t_mult), at least 1
 
-    Cycles follow each other without limit. All counting is in integers, right at every restart up to count 2^31 - 1.
+    Cycles follow each other without limit. Counting is in integers, exact at every restart up to count 2^31 - 1.
 
     Args:
       period: T_0 in updates, a positive integer.
-      t_mult: ratio of the lengths of consecutive cycles, > 0. A float32, traced or not, that is nearest to a number of
-        at most three decimals stands for that number, so that 1.1 makes the same cycles in whatever width it arrives.
+      t_mult: ratio of the lengths of consecutive cycles, > 0. A concrete number is taken as the nearest fraction with a
+        denominator up to 10^6. Of a traced float, three decimals are exact (1.1 makes the same cycles in float32),
+        others the nearest multiple of 2^-23; a traced integer is exact.
       eta_min, eta_max: the factor's range, 0 <= eta_min <= eta_max.
       eta_max_decay: ratio of the peaks of consecutive cycles, > 0.
       endpoint: spend the last update of each cycle at exactly eta_min, as keras-adamw does; else stop one update short
