@@ -15,16 +15,29 @@ from adamw_jax._tree.checks import MAX_COUNT
 from adamw_jax._tree.typing import Scalar
 
 WORD = 2**32 - 1
+"""The largest uint32."""
+
 POWERS = np.asarray([pow(2, s, 1000) for s in range(64)], np.uint32)
+"""2^s modulo 1000: what is left of thousandths in a float64."""
+
 LIMITS = np.asarray([WORD, *(min(500 * 2**31 // d, WORD) for d in range(1, 501))], np.uint32)
+"""`Ratio.limit` where the error is d thousandths of an ulp."""
 
 
 class Ratio(NamedTuple):
-    """A t_mult of whole + p / q, 0 <= p <= q <= 2^23, and the error of the float64 x next to it: integers or uint32.
+    """A t_mult as integers (Python's, or uint32 arrays of a traced one): whole + p / q, 0 <= p <= q <= 2^23.
 
-    Python rounds T x to a float64 first. Where T (whole + p / q) is a tie, that product is one as well, unless T times
-    the error of x exceeds half an ulp of the product: unless the product's mantissa does not carry, log2(product) =
-    log2(T) + exponent - 1 in whole numbers, and T, shifted to 32 bits, is above `limit`.
+    The last three decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64 first, which moves it
+    off a tie if T |x - t_mult| is more than half an ulp of the product. With f = floor(log2(product)) - floor(log2(x))
+    and w = |x - t_mult| in ulps of x, that is T 2^-f > 1 / (2 w). As T 2^-f is below 2, and 1 / (2 w) at least 1:
+
+        f = floor(log2(T)), and T, shifted to 32 bits, is above limit = 2^31 / (2 w)
+
+    Attributes:
+      whole, p, q: the number.
+      exponent: floor(log2(x)) + 1.
+      limit: see above, at most 2^32 - 1.
+      is_above: whether x > t_mult.
     """
 
     whole: Any
@@ -49,21 +62,25 @@ def fraction_of(t_mult: Scalar) -> fractions.Fraction:
 
 
 def _ratio(t_mult: Scalar) -> Ratio:
-    if not checks.is_traced(t_mult):
-        whole, rest = divmod(fraction := fraction_of(t_mult), 1)
-        p, q, exponent = rest.numerator, rest.denominator, math.frexp(fraction)[1]
-        below = p * 2 ** max(53 - exponent, 0) % q
-        error = min(below, q - below)
-        limit = np.uint32(min(q * 2**30 // error, WORD) if error else WORD)
-        return Ratio(min(whole, MAX_COUNT), p, q, exponent, limit, 2 * below > q)
-    number = jnp.asarray(t_mult)
-    if jnp.issubdtype(number.dtype, jnp.integer):
-        return Ratio(number.astype(jnp.uint32), 0, 1, 0, np.uint32(WORD), False)
-    number = jnp.clip(number.astype(jnp.promote_types(number.dtype, jnp.float32)), 0, 2.0**31)
+    if checks.is_traced(t_mult):
+        return _traced_ratio(jnp.asarray(t_mult))
+    fraction = fraction_of(t_mult)
+    whole, rest = divmod(fraction, 1)
+    p, q, exponent = rest.numerator, rest.denominator, math.frexp(fraction)[1]
+    below = p * 2 ** max(53 - exponent, 0) % q
+    error = min(below, q - below)
+    limit = min(q * 2**30 // error, WORD) if error else WORD
+    return Ratio(min(whole, MAX_COUNT), p, q, exponent, np.uint32(limit), 2 * below > q)
+
+
+def _traced_ratio(t_mult: chex.Array) -> Ratio:
+    if jnp.issubdtype(t_mult.dtype, jnp.integer):
+        return Ratio(t_mult.astype(jnp.uint32), 0, 1, 0, np.uint32(WORD), False)
+    number = jnp.clip(t_mult.astype(jnp.promote_types(t_mult.dtype, jnp.float32)), 0, 2.0**31)
     whole = jnp.floor(number)
     part = number - whole
     thousandths = jnp.round(1000 * part)
-    is_short = jnp.abs(1000 * part - thousandths) <= 1000 * number * jnp.finfo(number.dtype).eps
+    is_short = jnp.abs(1000 * part - thousandths) <= 1000 * number * np.finfo(number.dtype).eps
     exponent = jnp.frexp(number)[1]
     below = jnp.where(is_short, thousandths, 0).astype(jnp.uint32) * jnp.asarray(POWERS)[53 - exponent] % 1000
     return Ratio(
@@ -98,11 +115,11 @@ def next_period(period: chex.Array, t_mult: Scalar) -> chex.Array:
             quotient, rest = (quotient << 8) + rest // q, rest % q
         product = product + quotient
         zeros, zeros_after = jax.lax.clz(length), jax.lax.clz(product)
-        is_off = ((length << zeros) > limit) & (zeros.astype(jnp.int32) - zeros_after.astype(jnp.int32) == exponent - 1)
-        tie_goes_up = jnp.where(is_off, is_above, product % 2 == 1)
+        is_off_tie = ((length << zeros) > limit) & (zeros.astype(jnp.int32) - zeros_after.astype(jnp.int32) == exponent - 1)
+        tie_goes_up = jnp.where(is_off_tie, is_above, product % 2 == 1)
         product = product + jnp.where(2 * rest == q, tie_goes_up, 2 * rest > q).astype(jnp.uint32)
-    is_beyond = length > MAX_COUNT // jnp.maximum(jnp.asarray(whole, jnp.uint32), 1)
-    return jnp.where(is_beyond, MAX_COUNT, jnp.clip(product, 1, MAX_COUNT)).astype(jnp.int32)
+    is_too_long = length > MAX_COUNT // jnp.maximum(jnp.asarray(whole, jnp.uint32), 1)
+    return jnp.where(is_too_long, MAX_COUNT, jnp.clip(product, 1, MAX_COUNT)).astype(jnp.int32)
 
 
 @functools.lru_cache(maxsize=64)
