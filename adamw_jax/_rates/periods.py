@@ -27,8 +27,8 @@ LIMITS = np.asarray([WORD, *(min(500 * 2**31 // d, WORD) for d in range(1, 501))
 class Ratio(NamedTuple):
     """A t_mult as integers (Python's, or uint32 arrays of a traced one): whole + p / q, 0 <= p <= q <= 2^23.
 
-    The last three decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64 first, which moves it
-    off a tie if T |x - t_mult| is more than half an ulp of the product. With f = floor(log2(product)) - floor(log2(x))
+    The last three decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64 first, and that is off
+    the tie if T |x - t_mult| is more than half an ulp of the product. With f = floor(log2(product)) - floor(log2(x))
     and w = |x - t_mult| in ulps of x, that is T 2^-f > 1 / (2 w). As T 2^-f is below 2, and 1 / (2 w) at least 1:
 
         f = floor(log2(T)), and T, shifted to 32 bits, is above limit = 2^31 / (2 w)
@@ -115,7 +115,9 @@ def next_period(period: chex.Array, t_mult: Scalar) -> chex.Array:
             quotient, rest = (quotient << 8) + rest // q, rest % q
         product = product + quotient
         zeros, zeros_after = jax.lax.clz(length), jax.lax.clz(product)
-        is_off_tie = ((length << zeros) > limit) & (zeros.astype(jnp.int32) - zeros_after.astype(jnp.int32) == exponent - 1)
+        is_off_tie = ((length << zeros) > limit) & (
+            zeros.astype(jnp.int32) - zeros_after.astype(jnp.int32) == exponent - 1
+        )
         tie_goes_up = jnp.where(is_off_tie, is_above, product % 2 == 1)
         product = product + jnp.where(2 * rest == q, tie_goes_up, 2 * rest > q).astype(jnp.uint32)
     is_too_long = length > MAX_COUNT // jnp.maximum(jnp.asarray(whole, jnp.uint32), 1)
