@@ -27,7 +27,7 @@ LIMITS = np.asarray([WORD, *(min(500 * 2**31 // d, WORD) for d in range(1, 501))
 class Ratio(NamedTuple):
     """A t_mult as integers (Python's, or uint32 arrays of a traced one): whole + p / q, 0 <= p <= q <= 2^23.
 
-    The last three decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64 first, and that is off
+    The last three decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64 first, which is off
     the tie if T |x - t_mult| is more than half an ulp of the product. With f = floor(log2(product)) - floor(log2(x))
     and w = |x - t_mult| in ulps of x, that is T 2^-f > 1 / (2 w). As T 2^-f is below 2, and 1 / (2 w) at least 1:
 
