@@ -43,12 +43,17 @@ from adamw_jax._explain import (
     scale_invariant as scale_invariant,
 )
 from adamw_jax._optimizer import (
+    CycleMean as CycleMean,
+    DecayMerge as DecayMerge,
+    Ema as Ema,
     adamw as adamw,
+    averaged as averaged,
     decoupled as decoupled,
     nadamw as nadamw,
     observe as observe,
     sgdw as sgdw,
     skip_spikes as skip_spikes,
+    with_average as with_average,
 )
 from adamw_jax._optimizer.options import where_is as _where_is
 from adamw_jax._rates import (

@@ -8,6 +8,10 @@ from adamw_jax._direction import (
     PackedNadamState as PackedNadamState,
     ScaleByNadamState as ScaleByNadamState,
 )
-from adamw_jax._optimizer import ObserveState as ObserveState, SkipSpikesState as SkipSpikesState
+from adamw_jax._optimizer import (
+    AverageState as AverageState,
+    ObserveState as ObserveState,
+    SkipSpikesState as SkipSpikesState,
+)
 from adamw_jax._rates import LearningRateState as LearningRateState, ScheduleState as ScheduleState
 from adamw_jax._storage import PackedMomentsState as PackedMomentsState

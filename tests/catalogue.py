@@ -97,6 +97,8 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
     "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
+    "with_average": lambda: aj.with_average(aj.adamw(0.01, **EXTRAS), aj.Ema(3), but="head"),
+    "with_average narrow": lambda: aj.with_average(aj.sgdw(0.01, schedule=RESTARTS), aj.CycleMean(), store="bfloat16"),
     "adamw frozen": lambda: aj.adamw(0.01, freeze="head", **EXTRAS),
     "round_to_params": lambda: aj.with_learning_rate(0.1, aj.round_to_params(False)),
     "with_narrow_state": lambda: aj.with_narrow_state(optax.scale_by_lion()),

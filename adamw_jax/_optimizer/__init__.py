@@ -1,5 +1,11 @@
 """The whole: the plan, the chain on one screen, the presets, and what goes around an optimizer."""
 
+from adamw_jax._optimizer.average import (
+    AverageState as AverageState,
+    averaged as averaged,
+    with_average as with_average,
+)
+from adamw_jax._optimizer.averages import CycleMean as CycleMean, DecayMerge as DecayMerge, Ema as Ema
 from adamw_jax._optimizer.chain import decoupled as decoupled
 from adamw_jax._optimizer.observe import ObserveState as ObserveState, observe as observe
 from adamw_jax._optimizer.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
