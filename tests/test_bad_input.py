@@ -37,6 +37,19 @@ ROWS = [
     (lambda: aj.adamw(0.1, b1=1j), TypeError, "`b1` must be a number or a JAX scalar, got 1j of type complex"),
     (lambda: aj.adamw(0.1, eps=0), ValueError, "`eps` must be a finite number in (0, inf), got 0"),
     (lambda: aj.adamw(0.1, eps=-1e-8), ValueError, "`eps` must be a finite number in (0, inf), got -1e-08"),
+    (lambda: aj.adamw(0.1, eps="a"), TypeError, "`eps` must be a number or a JAX scalar, got 'a' of type str"),
+    (lambda: aj.adamw(0.1, eps={"bias": 0}), ValueError, "`eps['bias']` must be a finite number in (0, inf), got 0"),
+    (
+        lambda: init(aj.adamw(0.1, eps={"ker": 1.0, "biass": 1.0})),
+        ValueError,
+        "every pattern of `eps` must match a parameter path, got 'biass', which matches none of the 2; "
+        "the nearest are 'dense/bias', 'dense/kernel'",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, eps_root={"bias": -1.0})),
+        ValueError,
+        "`eps_root['bias']` must be a finite number in [0, inf), got -1",
+    ),
     (lambda: aj.adamw(0.1, eps_root=-1.0), ValueError, "`eps_root` must be a finite number in [0, inf), got -1"),
     (lambda: aj.adamw(0.1, epsilon_hat=1), TypeError, "`epsilon_hat` must be True or False, got 1 of type int"),
     (lambda: aj.adamw(0.1, amsgrad="yes"), TypeError, "`amsgrad` must be True or False, got 'yes' of type str"),

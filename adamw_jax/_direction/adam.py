@@ -8,19 +8,19 @@ import optax
 from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 
 from adamw_jax._direction.averaging import averages, of_momentum
+from adamw_jax._direction.epsilon import check_epsilons, epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import PackedMomentsState, map_moments
 from adamw_jax._tree import checks
-from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
 
-def check_moments(b1: Scalar, b2: Scalar, eps: Scalar, eps_root: Scalar) -> None:
+def check_moments(b1: Scalar, b2: Scalar, eps: Rules, eps_root: Rules) -> None:
     """Check the numbers that all directions with two moments share."""
     checks.check_number("b1", b1, low=0, high=1, open_high=True)
     checks.check_number("b2", b2, low=0, high=1, open_high=True)
-    checks.check_number("eps", eps, low=0, open_low=True)
-    checks.check_non_negative("eps_root", eps_root)
+    check_epsilons(eps, eps_root)
 
 
 def moment_weights(b1: Scalar, b2: Scalar) -> tuple[Any, ...]:
@@ -74,8 +74,8 @@ def adam_direction(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
 def scale_by_adam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    eps_root: Scalar = 0.0,
+    eps: Rules = 1e-8,
+    eps_root: Rules = 0.0,
     *,
     epsilon_hat: bool = False,
     moment_dtype: Any = None,
@@ -94,8 +94,9 @@ def scale_by_adam(
 
     Args:
       b1, b2: decay rates of the moments, in [0, 1).
-      eps: added to the root, > 0; relative to the unit of the gradient.
-      eps_root: added under the root, >= 0; in the gradient's unit squared.
+      eps: added to the root, > 0; in the gradient's unit: a number, or a rule that gives each leaf one: {pattern: eps},
+        1e-8 where no pattern matches, a function (path, leaf) -> eps, or a tree of numbers.
+      eps_root: added under the root, >= 0; in the gradient's unit squared; likewise, 0 where no pattern matches.
       epsilon_hat: Keras's convention for epsilon.
       moment_dtype: how mu and nu are stored. None: in the parameter's dtype, but no narrower than float32; float32 or
         wider; bfloat16, stochastically rounded; "packed": both as bfloat16 in one 32-bit word, likewise rounded;
@@ -124,15 +125,20 @@ def scale_by_adam(
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)
+        epsilons(eps, eps_root, params)
         return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 2))
 
     @averages(lambda _: of_momentum(b1))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
-        scalars = adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        scalars, of_leaf = with_epsilons(
+            eps, eps_root, updates, lambda eps, eps_root: adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
+        )
         _, *stored = state
-        direction, *stored = map_moments(next_moments, adam_direction, scalars, updates, stored, count, storage)
+        direction, *stored = map_moments(
+            next_moments, adam_direction, scalars, updates, stored, count, storage, of_leaf
+        )
         return direction, new_state(count, *stored)
 
     return optax.GradientTransformation(init, update)

@@ -16,10 +16,11 @@ from adamw_jax._direction.adam import (
     next_moments,
 )
 from adamw_jax._direction.averaging import averages, of_momentum
+from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
-from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -48,7 +49,7 @@ def _amsgrad(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
 
 
 def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
-    *_, c2 = scalars
+    *_, c2, _, _ = scalars
     mu, nu = next_moments(scalars, g, mu, nu)
     return mu, nu, jnp.maximum(nu_max, nu / c2)
 
@@ -56,15 +57,15 @@ def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tupl
 def _amsgrad_of_nu_hat(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
     del g, old
     mu, _, nu_max = new
-    *_, c1, eps, eps_root, _ = scalars
+    *_, c1, _, eps, eps_root = scalars
     return mu / c1 / denominator(nu_max, eps, eps_root)
 
 
 def scale_by_amsgrad(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    eps_root: Scalar = 0.0,
+    eps: Rules = 1e-8,
+    eps_root: Rules = 0.0,
     *,
     epsilon_hat: bool = False,
     max_of: str = "nu",
@@ -109,19 +110,23 @@ def scale_by_amsgrad(
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)
+        epsilons(eps, eps_root, params)
         return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 3))
 
     @averages(lambda _: of_momentum(b1))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)
-        if max_of == "nu":
-            scalars = adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
-        else:
+
+        def scalars_of(eps: Any, eps_root: Any) -> tuple[Any, ...]:
+            if max_of == "nu":
+                return adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
             c1, c2 = correction(b1, count), correction(b2, count)
-            scalars = (*moment_weights(b1, b2), c1, as_scalar(eps), as_scalar(eps_root), c2)
+            return *moment_weights(b1, b2), c1, c2, as_scalar(eps), as_scalar(eps_root)
+
+        scalars, of_leaf = with_epsilons(eps, eps_root, updates, scalars_of)
         _, *stored = state
-        direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, storage)
+        direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, storage, of_leaf)
         return direction, new_state(count, *stored)
 
     return optax.GradientTransformation(init, update)

@@ -9,10 +9,11 @@ from jax.lax import add, div, mul
 
 from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
 from adamw_jax._direction.averaging import averages, of_look_ahead
+from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
-from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -54,8 +55,8 @@ def _nadam(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
 def scale_by_nadam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    eps_root: Scalar = 0.0,
+    eps: Rules = 1e-8,
+    eps_root: Rules = 0.0,
     *,
     momentum_decay: Scalar | None = 0.004,
     shared_correction: bool = False,
@@ -105,6 +106,7 @@ def scale_by_nadam(
 
     def init(params: Params) -> Any:
         checks.check_floating("params", params)
+        epsilons(eps, eps_root, params)
         return new_state(jnp.zeros([], jnp.int32), jnp.ones([], jnp.result_type(float)), *storage.zeros(params, 2))
 
     def averaged(count: int | None) -> float:
@@ -120,12 +122,16 @@ def scale_by_nadam(
         t = as_scalar(count)
         product = state.mu_product * momentum_at(t)
         next_product = product if shared_correction else product * momentum_at(t + 1)
-        root, *of_denominator = scaled_by_root(count, b2, eps, eps_root)
-        from_moment = root * momentum_at(t + 1) / (1 - next_product)
-        from_gradient = root * (1 - momentum_at(t)) / (1 - product)
-        scalars = (*moment_weights(b1, b2), from_moment, from_gradient, *of_denominator)
+
+        def scalars_of(eps: Any, eps_root: Any) -> tuple[Any, ...]:
+            root, *of_denominator = scaled_by_root(count, b2, eps, eps_root)
+            from_moment = root * momentum_at(t + 1) / (1 - next_product)
+            from_gradient = root * (1 - momentum_at(t)) / (1 - product)
+            return *moment_weights(b1, b2), from_moment, from_gradient, *of_denominator
+
+        scalars, of_leaf = with_epsilons(eps, eps_root, updates, scalars_of)
         _, _, *stored = state
-        direction, *stored = map_moments(next_moments, _nadam, scalars, updates, stored, count, storage)
+        direction, *stored = map_moments(next_moments, _nadam, scalars, updates, stored, count, storage, of_leaf)
         return direction, new_state(count, product, *stored)
 
     return optax.GradientTransformation(init, update)

@@ -10,7 +10,7 @@ from adamw_jax._optimizer.chain import decoupled
 from adamw_jax._optimizer.options import Options, with_options_of
 from adamw_jax._optimizer.plan import Optimizer
 from adamw_jax._tree import checks
-from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
+from adamw_jax._tree.typing import Rules, Scalar, ScalarOrSchedule
 
 
 @with_options_of(decoupled)
@@ -19,8 +19,8 @@ def adamw(
     *,
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    eps_root: Scalar = 0.0,
+    eps: Rules = 1e-8,
+    eps_root: Rules = 0.0,
     epsilon_hat: bool = False,
     amsgrad: bool = False,
     moment_dtype: Any = None,
@@ -61,8 +61,8 @@ def nadamw(
     *,
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    eps_root: Scalar = 0.0,
+    eps: Rules = 1e-8,
+    eps_root: Rules = 0.0,
     momentum_decay: Scalar | None = 0.004,
     moment_dtype: Any = None,
     **options: Unpack[Options],

@@ -8,7 +8,7 @@ import chex
 import jax
 import numpy as np
 
-from adamw_jax._tree.checks import check_non_negative, is_number, is_schedule
+from adamw_jax._tree.checks import check_non_negative, check_number, is_number, is_schedule
 from adamw_jax._tree.loop import extra_arg, structure_of
 from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Rules, Value
@@ -19,6 +19,11 @@ Check = Callable[[str, Any], Value]
 def check_multiplier(name: str, value: Any) -> Value:
     """Return `value` if it is a finite number >= 0, or a schedule."""
     return value if is_schedule(value) else check_non_negative(name, value)
+
+
+def check_positive(name: str, value: Any) -> Value:
+    """Return `value` if it is a finite number > 0."""
+    return check_number(name, value, low=0, open_low=True)
 
 
 def check_decay(name: str, value: Any) -> Value:

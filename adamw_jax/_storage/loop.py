@@ -46,18 +46,26 @@ def _refuse(rule: str, primals: Any, tangents: Any) -> Any:
 _WIDE = "`moment_dtype` must be None, float32 or float64"
 
 
+def _with_value(scalars: Any, rest: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+    """Return the scalars with those of the leaf behind them, and the moments."""
+    if rest and isinstance(rest[-1], tuple):
+        return (*scalars, *rest[-1]), rest[:-1]
+    return scalars, rest
+
+
 @functools.cache
 def _kernel(advance: Kernel, direction: Direction, storage: Storage) -> Kernel:
     if not storage.is_narrow:
 
-        def wide_kernel(scalars: Any, g: Any, *old: Any) -> tuple[chex.Array, ...]:
+        def wide_kernel(scalars: Any, g: Any, *rest: Any) -> tuple[chex.Array, ...]:
+            scalars, old = _with_value(scalars, rest)
             new = advance(scalars, g, *old)
             return direction(scalars, g, new, old), *new
 
         return wide_kernel
 
-    def kernel(scalars: Any, g: Any, *stored: Any) -> tuple[chex.Array, ...]:
-        seed, *numbers = scalars
+    def kernel(scalars: Any, g: Any, *rest: Any) -> tuple[chex.Array, ...]:
+        (seed, *numbers), stored = _with_value(scalars, rest)
         old = [moment.astype(g.dtype) for moment in storage.load(stored)]
         new = [refuse_derivative(moment, _WIDE) for moment in advance(numbers, g, *old)]
         rounded = storage.store(new, noise(g.shape, seed, bits_of(g)))
@@ -75,6 +83,7 @@ def map_moments(
     stored: Sequence[chex.ArrayTree],
     count: chex.Array | None,
     storage: Storage,
+    of_leaf: Sequence[tuple[Any, ...]] | None = None,
 ) -> tuple[chex.ArrayTree, ...]:
     """Advance the moments by the updates, and take the direction from them as they are stored.
 
@@ -91,6 +100,7 @@ def map_moments(
       stored: the moments' trees, as `Storage.zeros` lays them out.
       count: number of this update; with an element's place and gradient it seeds the rounding. None if nothing rounds.
       storage: how the moments are stored.
+      of_leaf: further scalars of every leaf, which stand behind those that all share; None: there are none.
 
     Returns:
       The directions, and the new moments as stored.
@@ -98,4 +108,4 @@ def map_moments(
     kernel = _kernel(advance, direction, storage)
     if count is not None and storage.is_narrow:
         scalars = (seed_of(count), *scalars)
-    return map_leaves(kernel, scalars, (updates, *stored))
+    return map_leaves(kernel, scalars, (updates, *stored), of_leaf)

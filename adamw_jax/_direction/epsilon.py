@@ -1,0 +1,69 @@
+"""The numbers in a denominator, for all leaves or leaf by leaf: sqrt(nu + eps_root) + eps."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import chex
+import jax
+
+from adamw_jax._rules.values import check_positive, check_rules, is_value, resolve_rules
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.typing import Rules
+
+Scalars = tuple[Any, ...]
+
+
+def _check_root(name: str, value: Any) -> Any:
+    return checks.check_non_negative(name, value)
+
+
+def check_epsilons(eps: Rules, eps_root: Rules) -> None:
+    """Check numbers, and rules as far as they are known before there are parameters."""
+    for name, rules, check in (("eps", eps, check_positive), ("eps_root", eps_root, _check_root)):
+        if isinstance(rules, Mapping):
+            check_rules(name, rules, check)
+        elif not callable(rules) and jax.tree_util.all_leaves([rules]):
+            check(name, rules)
+
+
+def _cut(rules: Rules, tree: chex.ArrayTree) -> Rules:
+    """Return a tree of values as a function of the path, where a direction sees some of its leaves only."""
+    if is_value(rules) or jax.tree_util.all_leaves([rules], is_leaf=is_value):
+        return rules
+    values = dict(zip(leaf_paths(rules, is_value), jax.tree.leaves(rules, is_leaf=is_value), strict=True))
+    return (lambda path, leaf: values[path]) if set(leaf_paths(tree)) < set(values) else rules
+
+
+def epsilons(eps: Rules, eps_root: Rules, tree: chex.ArrayTree) -> list[tuple[Any, Any]]:
+    """Return eps and eps_root of every leaf, in the order of `jax.tree.leaves`.
+
+    >>> epsilons({"kernel": 1e-6}, 0.0, {"bias": 0.0, "kernel": 0.0})
+    [(1e-08, 0.0), (1e-06, 0.0)]
+    """
+    each = resolve_rules("eps", _cut(eps, tree), tree, check_positive, 1e-8)
+    roots = resolve_rules("eps_root", _cut(eps_root, tree), tree, _check_root, 0.0)
+    return list(zip(each, roots, strict=True))
+
+
+def with_epsilons(
+    eps: Rules, eps_root: Rules, tree: chex.ArrayTree, scalars_of: Callable[[Any, Any], Scalars]
+) -> tuple[Scalars, list[Scalars] | None]:
+    """Return the scalars of a kernel that all leaves share, and those that each leaf has beside them.
+
+    Args:
+      eps, eps_root: numbers, or rules that give each leaf one.
+      tree: the gradients.
+      scalars_of: (eps, eps_root) -> the kernel's scalars, of which the last two depend on them.
+
+    Returns:
+      All scalars and None where both are numbers; else the scalars without the last two, and these for each leaf.
+    """
+    if checks.is_number(eps) and checks.is_number(eps_root):
+        return scalars_of(eps, eps_root), None
+    pairs = epsilons(eps, eps_root, tree)
+    keys = [tuple(id(x) if isinstance(x, jax.Array) else x for x in pair) for pair in pairs]
+    # Once per pair, not once per leaf.
+    known = {key: scalars_of(*pair) for key, pair in dict(zip(keys, pairs, strict=True)).items()}
+    found = [known[key] for key in keys]
+    return (found[0][:-2] if found else scalars_of(1.0, 0.0)[:-2]), [each[-2:] for each in found]
