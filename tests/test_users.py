@@ -528,12 +528,14 @@ def test_matrices_are_what_has_two_axes_and_no_name_of_a_vector():
         ("1/kernel", "layer_11/kernel"),
     ],
 )
-def test_a_pattern_that_matches_more_than_it_reads_is_told(pattern, path):
+def test_a_number_in_a_pattern_is_a_whole_number(pattern, path):
     params = {name: jnp.ones((2, 2)) for name in {path, "layer_1/kernel", "layers/1/kernel", "block1"}}
     for option in ("weight_decay", "lr_multipliers", "freeze"):
         value = [pattern] if option == "freeze" else {pattern: 0.5}
-        with pytest.warns(UserWarning, match="is also found in"):
-            aj.explain(aj.adamw, params, learning_rate=0.1, **{option: value})
+        table = aj.explain(aj.adamw, params, learning_rate=0.1, **{option: value})
+        rows = {row["path"]: (row["multiplier"], row["l2"]) for row in table.rows}
+        assert rows[path] == (1.0, 0.0)
+        assert len(set(rows.values())) == 2
 
 
 @pytest.mark.parametrize("pattern", ["layer_1/", r"layer_\d", "layer_[12]", "kernel", "layer_(1|10)/", "conv2d_1/"])

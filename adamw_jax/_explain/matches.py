@@ -1,4 +1,4 @@
-"""Which rule gave a leaf its value, which rules give none, and which give more than they read."""
+"""Which rule gave a leaf its value, and which rules give none."""
 
 import collections
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import chex
 
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rules.values import is_value, patterns_of
-from adamw_jax._tree.paths import leaf_paths, match_patterns, overreaching_matches, shadowed_patterns
+from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._tree.typing import Rules
 
 
@@ -44,16 +44,8 @@ def rule_warnings(plan: Plan, params: chex.ArrayTree) -> list[str]:
     paths = leaf_paths(params)
     texts = []
     for name, patterns in _patterns(plan, params).items():
-        shadowed = shadowed_patterns(name, patterns, paths)
-        for pattern, owner in shadowed:
+        for pattern, owner in shadowed_patterns(name, patterns, paths):
             texts.append(f"`{name}`: the pattern {pattern!r} decides nothing, for {owner!r} comes before it")
-        for pattern in patterns:
-            if reached := overreaching_matches(pattern, paths):
-                more = f" and {len(reached) - 1} more" if len(reached) > 1 else ""
-                texts.append(
-                    f"`{name}`: the pattern {pattern!r} is also found in {reached[0]!r}{more}: where it means one "
-                    "number, end it with what follows, as in '/' or '$', and write a dot as '\\.'"
-                )
     for path, times in collections.Counter(paths).items():
         if times > 1:
             texts.append(f"{times} parameters have the path {path!r}: rules by name cannot tell them apart")

@@ -6,6 +6,6 @@ from adamw_jax._rules.layers import (
     layerwise_multipliers as layerwise_multipliers,
     width_multipliers as width_multipliers,
 )
-from adamw_jax._rules.leaf import matrices as matrices
 from adamw_jax._rules.masks import values_by_label as values_by_label
+from adamw_jax._rules.matrices import matrices as matrices
 from adamw_jax._rules.multipliers import scale_by_multipliers as scale_by_multipliers

@@ -1,27 +1,52 @@
-"""What a parameter is for, by its name and its axes together: a matrix, or a bias, a scale, a norm."""
+"""What each leaf is: path, role and axes, asked by everybody who treats leaves differently."""
 
 import dataclasses
-import re
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
+import chex
+import jax
 import jax.numpy as jnp
+import optax.contrib
 
-from adamw_jax._rules.values import is_value
-from adamw_jax._tree.paths import match_patterns
-from adamw_jax._tree.typing import Value
+from adamw_jax._rules.names import axes_by_name, role_of
+from adamw_jax._rules.values import resolve_rules
+from adamw_jax._tree.paths import leaf_paths
 
-_VECTOR = re.compile(r"(?i)(^|[_.])(bias(es)?|scales?|gammas?|betas?|offset|shift)(?![a-z])")
-"""In the last part of a path: names of what is added to or multiplies single features, however many axes it has."""
+MATRICES = ("matrix", "embedding", "head")
+"""The roles of leaves with inputs and outputs."""
 
-_SHORT_VECTOR = re.compile(r"^(b|g)\d*$")
+REMEDY = 'say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for outputs'
 
-_NORM = re.compile(r"(?i)(norm(alization)?s?(_?\d+)*$|^norms?_|_norms?_|^(ln|bn)(_?[a-z0-9]+)?$)")
-"""In any part of a path: names of normalization layers."""
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """What a leaf is.
+
+    Attributes:
+      path: as in `leaf_paths`.
+      shape: its shape.
+      role: "matrix", "embedding" and "head" have inputs and outputs; "bias", "scale", "norm" (a scale of a
+        normalization layer), "vector" (any other leaf of one axis) and "scalar" have none.
+      axes: one letter per axis, s for a stack, i for inputs, o for outputs: "io" for a Dense kernel, "sio" for scanned
+        layers. None where neither names nor a rule tell. An embedding's (vocabulary, features) are "io", for it
+        multiplies one-hot vectors.
+      why: what decided about the role, such as "name 'bias'" or "container 'norm1'".
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    role: str
+    axes: str | None
+    why: str
+
+    @property
+    def is_matrix(self) -> bool:
+        """Return True if the leaf has inputs and outputs."""
+        return self.role in MATRICES
 
 
 def is_matrix(path: str, leaf: Any) -> bool:
-    """Return True if a parameter has two or more axes and a name that is no bias's, scale's or norm's.
+    """Return True if a leaf has two or more axes, and a name that is no bias's, scale's or norm's.
 
     The biases of attention heads (heads, head_dim) and stacked scales (layers, width) have two axes and are none.
 
@@ -29,49 +54,110 @@ def is_matrix(path: str, leaf: Any) -> bool:
     >>> [is_matrix(path, leaf) for path in ("query/kernel", "query/bias", "norms/scale", "LayerNorm_0/weight")]
     [True, False, False, False]
     """
-    *_, last = parts = path.split("/")
-    named = _VECTOR.search(last) or _SHORT_VECTOR.search(last) or any(map(_NORM.search, parts))
-    return jnp.ndim(leaf) >= 2 and not named
+    return role_of(path, jnp.ndim(leaf))[0] in MATRICES
 
 
-@dataclasses.dataclass(frozen=True)
-class _Matrices:
-    value: Value
-    but: tuple[str, ...]
-    label: ClassVar[str] = "matrices"
+def _check_letters(name: str, value: Any) -> Any:
+    """Return a rule's value for one leaf if it is letters, an optax `MuonDimensionNumbers`, or None."""
+    if value is None or isinstance(value, optax.contrib.MuonDimensionNumbers):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be letters such as 'sio', or MuonDimensionNumbers, got {value!r}")
+    if set(value) - set("sio"):
+        raise ValueError(f"`{name}` must have the letters s (stack), i (inputs), o (outputs) only, got {value!r}")
+    if not {"i", "o"} <= set(value):
+        raise ValueError(f"`{name}` must have an i for inputs and an o for outputs, as in 'io', got {value!r}")
+    return value
 
-    def check_paths(self, name: str, paths: Sequence[str]) -> None:
-        match_patterns(f"{name}: matrices(but=)", self.but, tuple(paths))
 
-    def __call__(self, path: str, leaf: Any) -> Value:
-        excepted = any(re.search(pattern, path) for pattern in self.but)
-        return self.value if is_matrix(path, leaf) and not excepted else 0.0
+def _is_letters(value: Any) -> bool:
+    return value is None or isinstance(value, (str, optax.contrib.MuonDimensionNumbers))
 
 
-def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
-    """Return the rule that gives `value` to what has two or more axes and is no bias, scale or norm, and 0 to the rest.
+def _letters_of(rule: Any, axes: int) -> str | None:
+    """Return a rule as letters for so many axes; None where it names axes that a leaf has not."""
+    if not isinstance(rule, optax.contrib.MuonDimensionNumbers):
+        letters: str | None = rule
+        return letters
+    named = {}
+    for letter, numbers in (("i", rule.reduction_axis), ("o", rule.output_axis)):
+        named.update(dict.fromkeys([n % axes if -axes <= n < axes else n for n in jax.tree.leaves(numbers)], letter))
+    return "".join(named.get(n, "s") for n in range(axes)) if max(named) < axes else "io"
 
-    It is what "decay everything except biases and norms" usually means. Names and axes decide together: shapes alone
-    would take the biases of attention heads, and stacked scales, for matrices.
+
+def _leaf(path: str, shape: tuple[int, ...], rule: Any) -> Leaf:
+    role, why = role_of(path, len(shape))
+    letters = _letters_of(rule, len(shape)) if shape else None
+    if letters is None:
+        return Leaf(path, shape, role, axes_by_name(path, len(shape), role), why)
+    if len(letters) == len(shape):
+        return Leaf(path, shape, role, letters, why)
+    stacked = letters.count("s")
+    features = len(shape) - stacked
+    is_vector = role not in MATRICES or (features == 1 and why.endswith("axes"))
+    if not is_vector or features < 0:
+        raise ValueError(
+            f"`axes` must have one letter for each axis of {path!r}, whose shape is {shape}, got {rule!r}: {REMEDY}; "
+            "the first pattern that is found in a path decides"
+        )
+    # A vector in a stack: the letters of the stack's matrices tell where the stack's axes are.
+    first = len(letters) - len(letters.lstrip("s"))
+    role, why = role_of(path, features)
+    return Leaf(path, shape, role, "s" * first + "o" * features + "s" * (stacked - first), why)
+
+
+def leaves_of(params: chex.ArrayTree, axes: Any = None) -> list[Leaf]:
+    """Return what each leaf is, in the order of `jax.tree.leaves`.
 
     Args:
-      value: a number or schedule, or for a decay the pair (l1, l2); >= 0.
-      but: a pattern, or patterns, for matrices that get 0 all the same, such as embeddings.
-
-    Returns:
-      A rule (path, leaf) -> value, for `weight_decay` and `proximal_l1`.
+      params: the parameters, or their shapes.
+      axes: what decides about axes, where names do not or say another thing: letters for all matrices; {pattern:
+        letters}, where the first pattern found in the path decides; a function (path, leaf) -> letters; a tree of
+        letters; or in the place of letters an `optax.contrib.MuonDimensionNumbers` (reduction_axis is i, output_axis
+        is o, the others are s). Where it gives None, or no pattern is found, the name decides. Vectors take from the
+        letters of matrices which axes are stacks.
 
     Raises:
-      TypeError: a value or patterns of another kind. ValueError: at `init`, a pattern that is found in no path.
+      ValueError: letters other than s, i, o; without i or o; not one per axis of a matrix; a pattern that finds
+        nothing.
+      TypeError: a rule of another kind.
 
-    >>> from adamw_jax._rules.values import (check_decay, resolve_rules)
-    >>> params = {"embed": jnp.ones((4, 2)), "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
-    >>> resolve_rules("weight_decay", matrices(0.1, but="embed"), params, check_decay, (0.0, 0.0))
-    [(0.0, 0.0), (0.0, 0.1), (0.0, 0.0)]
+    >>> params = {"blocks": {"kernel": jnp.ones((12, 4, 8)), "bias": jnp.ones((12, 8))}, "head": jnp.ones((8, 2))}
+    >>> [(leaf.path, leaf.role, leaf.axes) for leaf in leaves_of(params, {"blocks/": "sio"})]
+    [('blocks/bias', 'bias', 'so'), ('blocks/kernel', 'matrix', 'sio'), ('head', 'head', 'io')]
     """
-    if not (is_value(value) or callable(value)):
-        raise TypeError(f"`value` must be a number, a schedule or a pair (l1, l2) of them, got {value!r}")
-    patterns = () if but is None else (but,) if isinstance(but, str) else tuple(but)
-    if not all(isinstance(each, str) and each for each in patterns):
-        raise TypeError(f"`but` must be a pattern or a sequence of patterns, got {but!r}")
-    return _Matrices(value, patterns)
+    paths, leaves = leaf_paths(params), jax.tree.leaves(params)
+    if _is_letters(axes):
+        rules = [_check_letters("axes", axes)] * len(paths)
+    else:
+        rules = resolve_rules("axes", axes, params, _check_letters, None, _is_letters)
+    return [_leaf(path, jnp.shape(leaf), rule) for path, leaf, rule in zip(paths, leaves, rules, strict=True)]
+
+
+def require_axes(name: str, leaf: Leaf) -> str:
+    """Return the letters of a leaf's axes, which has inputs and outputs.
+
+    Args:
+      name: of the caller's argument or stage, for the error.
+      leaf: from `leaves_of`.
+
+    Raises:
+      ValueError: the axes are not known, or the leaf is a vector.
+
+    >>> require_axes("scale_by_muon", leaves_of({"w": jnp.ones((4, 8))})[0])
+    'io'
+    """
+    if leaf.is_matrix and leaf.axes is None:
+        n = len(leaf.shape)
+        could = ["s" * (n - 2) + "io", "s" * (n - 3) + "ioo", "s" * (n - 3) + "iio", "i" * (n - 1) + "o"]
+        listed = " or ".join(map(repr, dict.fromkeys(could)))
+        raise ValueError(
+            f"`{name}` must know which axes of {leaf.path!r} are inputs and outputs, got shape {leaf.shape}, which "
+            f"could be {listed}: {REMEDY}"
+        )
+    if leaf.axes is None or not {"i", "o"} <= set(leaf.axes):
+        raise ValueError(
+            f"`{name}` is for leaves with inputs and outputs, got the {leaf.role} {leaf.path!r} of shape {leaf.shape}, "
+            f"which is one by its {leaf.why}: leave it out by its path, or {REMEDY}"
+        )
+    return leaf.axes

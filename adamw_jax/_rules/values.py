@@ -55,20 +55,20 @@ def is_value(value: Any) -> bool:
     return is_number(value) or (is_schedule(value) and not _takes(value, 2) and _takes(value, 1))
 
 
-def _is_bare(rules: Any) -> bool:
-    return bool(jax.tree_util.all_leaves([rules], is_leaf=is_value))
+def _is_bare(rules: Any, is_leaf: Callable[[Any], bool] = is_value) -> bool:
+    return bool(jax.tree_util.all_leaves([rules], is_leaf=is_leaf))
 
 
-def _as_tree(rules: Any, paths: Sequence[str]) -> list[Any] | None:
+def _as_tree(rules: Any, paths: Sequence[str], is_leaf: Callable[[Any], bool] = is_value) -> list[Any] | None:
     """Return the values of a tree of rules in the order of the parameters' paths; None if it is no such tree.
 
     Trees are compared by their paths, so that the boxes of a framework, its kinds of mappings and their order of keys
     make no difference.
     """
-    if _is_bare(rules):
+    if _is_bare(rules, is_leaf):
         return None
-    own = leaf_paths(rules, is_value)
-    values = jax.tree.leaves(rules, is_leaf=is_value)
+    own = leaf_paths(rules, is_leaf)
+    values = jax.tree.leaves(rules, is_leaf=is_leaf)
     if own == tuple(paths):
         return values
     if len(set(own)) < len(own) or sorted(own) != sorted(paths):
@@ -84,7 +84,14 @@ def patterns_of(rules: Rules | None, params: chex.ArrayTree) -> tuple[str, ...] 
     return tuple(rules)
 
 
-def resolve_rules(name: str, rules: Rules, params: chex.ArrayTree, check: Check, default: Value) -> list[Value]:
+def resolve_rules(
+    name: str,
+    rules: Rules,
+    params: chex.ArrayTree,
+    check: Callable[[str, Any], Any],
+    default: Any,
+    is_leaf: Callable[[Any], bool] = is_value,
+) -> list[Any]:
     """Return one checked value per leaf of `params`, in the order of `jax.tree.leaves`.
 
     Args:
@@ -98,6 +105,7 @@ def resolve_rules(name: str, rules: Rules, params: chex.ArrayTree, check: Check,
       params: the parameters, or any tree of their structure.
       check: returns a value in its normal form, or raises.
       default: for leaves that no pattern matches.
+      is_leaf: whether a node in a tree of values is a value.
 
     Raises:
       ValueError: a pattern that does not compile or matches nothing, another structure, a value out of range.
@@ -114,7 +122,7 @@ def resolve_rules(name: str, rules: Rules, params: chex.ArrayTree, check: Check,
                 f"use a function (path, leaf) -> value, got {rules!r}"
             )
         return [check(name, rules)] * len(paths)
-    tree = _as_tree(rules, paths)
+    tree = _as_tree(rules, paths, is_leaf)
     if tree is not None:
         return [check(f"{name} at {path!r}", value) for path, value in zip(paths, tree, strict=True)]
     if isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules):

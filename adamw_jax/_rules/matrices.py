@@ -1,0 +1,54 @@
+"""The rule that gives a value to matrices, and none to biases, scales and norms."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from adamw_jax._rules.leaf import is_matrix
+from adamw_jax._rules.values import is_value
+from adamw_jax._tree.paths import compile_pattern, match_patterns
+from adamw_jax._tree.typing import Value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Matrices:
+    value: Value
+    but: tuple[str, ...]
+    label: ClassVar[str] = "matrices"
+
+    def check_paths(self, name: str, paths: Sequence[str]) -> None:
+        match_patterns(f"{name}: matrices(but=)", self.but, tuple(paths))
+
+    def __call__(self, path: str, leaf: Any) -> Value:
+        excepted = any(compile_pattern(pattern).search(path) for pattern in self.but)
+        return self.value if is_matrix(path, leaf) and not excepted else 0.0
+
+
+def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
+    """Return the rule that gives `value` to what has two or more axes and is no bias, scale or norm, and 0 to the rest.
+
+    It is what "decay everything except biases and norms" usually means. Names and axes decide together: shapes alone
+    would take the biases of attention heads, and stacked scales, for matrices.
+
+    Args:
+      value: a number or schedule, or for a decay the pair (l1, l2); >= 0.
+      but: a pattern, or patterns, for matrices that get 0 all the same, such as embeddings.
+
+    Returns:
+      A rule (path, leaf) -> value, for `weight_decay` and `proximal_l1`.
+
+    Raises:
+      TypeError: a value or patterns of another kind. ValueError: at `init`, a pattern that is found in no path.
+
+    >>> from adamw_jax._rules.values import (check_decay, resolve_rules)
+    >>> import jax.numpy as jnp
+    >>> params = {"embed": jnp.ones((4, 2)), "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    >>> resolve_rules("weight_decay", matrices(0.1, but="embed"), params, check_decay, (0.0, 0.0))
+    [(0.0, 0.0), (0.0, 0.1), (0.0, 0.0)]
+    """
+    if not (is_value(value) or callable(value)):
+        raise TypeError(f"`value` must be a number, a schedule or a pair (l1, l2) of them, got {value!r}")
+    patterns = () if but is None else (but,) if isinstance(but, str) else tuple(but)
+    if not all(isinstance(each, str) and each for each in patterns):
+        raise TypeError(f"`but` must be a pattern or a sequence of patterns, got {but!r}")
+    return _Matrices(value, patterns)
