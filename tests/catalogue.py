@@ -85,7 +85,7 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "without_moments": lambda: aj.without_moments("head", aj.scale_by_adam()),
     "with_schedule": lambda: aj.with_schedule(RESTARTS, aj.scale_by_rates("eta")),
     "add_decoupled_decay with a factor": lambda: aj.with_learning_rate(
-        0.1, aj.add_decoupled_decay(DECAY, factor=aj.DecayFactor(aj.Corrected("kernel"), 20, peak=0.2))
+        0.1, aj.add_decoupled_decay(DECAY, factor=aj.DecayFactor(aj.Corrected("kernel", peak=0.2), 20))
     ),
     "soft_threshold": lambda: aj.soft_threshold(0.01, factor=aj.DecayFactor("constant")),
     "with_learning_rate": lambda: aj.with_learning_rate(0.1, aj.scale_by_rates("alpha")),
