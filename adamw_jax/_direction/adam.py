@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 
-from adamw_jax._direction.averaging import averages, of_momentum
+from adamw_jax._direction.direction import as_direction, of_momentum
 from adamw_jax._direction.epsilon import check_epsilons, epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import PackedMomentsState, map_moments
@@ -71,6 +71,7 @@ def adam_direction(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
     return div(mul(mu, factor), denominator(nu, eps, eps_root))
 
 
+@as_direction(averages=lambda count, b1, **_: of_momentum(b1))
 def scale_by_adam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -128,7 +129,6 @@ def scale_by_adam(
         epsilons(eps, eps_root, params)
         return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 2))
 
-    @averages(lambda _: of_momentum(b1))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)

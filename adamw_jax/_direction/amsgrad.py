@@ -15,7 +15,7 @@ from adamw_jax._direction.adam import (
     moment_weights,
     next_moments,
 )
-from adamw_jax._direction.averaging import averages, of_momentum
+from adamw_jax._direction.direction import as_direction, of_momentum
 from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
@@ -61,6 +61,7 @@ def _amsgrad_of_nu_hat(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
     return mu / c1 / denominator(nu_max, eps, eps_root)
 
 
+@as_direction(averages=lambda count, b1, **_: of_momentum(b1))
 def scale_by_amsgrad(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -113,7 +114,6 @@ def scale_by_amsgrad(
         epsilons(eps, eps_root, params)
         return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 3))
 
-    @averages(lambda _: of_momentum(b1))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)

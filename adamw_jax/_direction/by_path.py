@@ -7,6 +7,9 @@ import chex
 import jax
 import optax
 
+from adamw_jax._direction.direction import About, about
+from adamw_jax._direction.uphill import points_downhill
+from adamw_jax._tree.noted import facts_of
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._tree.typing import Directions, Params, Updates
 from adamw_jax._tree.width import cast_like, own, widen
@@ -14,12 +17,14 @@ from adamw_jax._tree.width import cast_like, own, widen
 
 def _check_direction(name: str, value: Any) -> Any:
     rule = f"`{name}` must be an optax.GradientTransformation that points uphill"
-    if hasattr(value, "plan"):
-        raise ValueError(
-            f"{rule}, got an optimizer, which points downhill and has a rate in it: give what it is made of, as "
-            "scale_by_adam()"
-        )
     if not isinstance(value, type) and hasattr(value, "init") and hasattr(value, "update"):
+        of_ours = facts_of(value, object) is not None
+        if facts_of(value, About) is None and (of_ours or points_downhill(value)):
+            kind = "an optimizer" if of_ours else f"an optimizer of the kind {about(value).name!r}"
+            raise ValueError(
+                f"{rule}, got {kind}, which points downhill and has a rate in it: give what it is made of, as "
+                "scale_by_adam() or optax.scale_by_lion(), or leave out the optax.scale(-1) at its end"
+            )
         return value
     hint = f"; call it: {getattr(value, '__name__', 'scale_by_adam')}()" if callable(value) else ""
     raise TypeError(f"{rule}, got {value!r}{hint}")
@@ -126,8 +131,4 @@ def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
     ['adam', 'lion']
     """
 
-    def name(transformation: Any) -> str:
-        maker = getattr(transformation.update, "__qualname__", type(transformation).__name__).split(".")[0]
-        return maker.removeprefix("scale_by_")
-
-    return [name(each) for each in direction_per_leaf(direction, tree)]
+    return [about(each).name for each in direction_per_leaf(direction, tree)]

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._direction.averaging import averages, of_look_ahead, of_momentum
+from adamw_jax._direction.direction import as_direction, of_look_ahead, of_momentum
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
@@ -43,6 +43,11 @@ def _nesterov(scalars: Any, g: Any, new: Any, old: Any) -> Any:
     return momentum * velocity + g
 
 
+def _averages(count: int | None, momentum: Scalar, nesterov: bool, **_: Any) -> float:
+    return of_look_ahead(momentum) if nesterov else of_momentum(momentum)
+
+
+@as_direction(_averages)
 def scale_by_momentum(
     momentum: Scalar = 0.9, *, nesterov: bool = False, moment_dtype: Any = None
 ) -> optax.GradientTransformation:
@@ -79,7 +84,6 @@ def scale_by_momentum(
         (velocity,) = storage.zeros(params, 1)
         return NarrowTraceState(jnp.zeros([], jnp.int32), velocity) if storage.is_narrow else optax.TraceState(velocity)
 
-    @averages(lambda _: of_look_ahead(momentum) if nesterov else of_momentum(momentum))
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count) if storage.is_narrow else None

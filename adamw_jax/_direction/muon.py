@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from adamw_jax._direction.direction import as_direction
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Params, Scalar, Updates
@@ -27,6 +28,7 @@ def _check_axes(tree: chex.ArrayTree, rule: str, allowed: tuple[int, ...]) -> No
             )
 
 
+@as_direction()
 def scale_by_muon(
     beta: Scalar = 0.95,
     *,

@@ -8,7 +8,7 @@ import optax
 from jax.lax import add, div, mul
 
 from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
-from adamw_jax._direction.averaging import averages, of_look_ahead
+from adamw_jax._direction.direction import as_direction, of_look_ahead
 from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
@@ -52,6 +52,20 @@ def _nadam(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
     return div(add(mul(mu, from_moment), mul(g, from_gradient)), denominator(nu, eps, eps_root))
 
 
+def _momentum_at(t: chex.Numeric, b1: Scalar, momentum_decay: Scalar | None) -> chex.Array:
+    if momentum_decay is None:
+        return as_scalar(b1)
+    return as_scalar(b1) * (1 - 0.96 ** (t * as_scalar(momentum_decay)) / 2)
+
+
+def _averages(count: int | None, b1: Scalar, momentum_decay: Scalar | None, **_: Any) -> float:
+    if count is not None:
+        return of_look_ahead(b1, _momentum_at(count + 1, b1, momentum_decay))
+    is_constant = momentum_decay is not None and checks.equals(momentum_decay, 0)
+    return of_look_ahead(b1, _momentum_at(0, b1, momentum_decay) if is_constant else None)
+
+
+@as_direction(_averages)
 def scale_by_nadam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -98,9 +112,7 @@ def scale_by_nadam(
     storage = storage_of("moment_dtype", moment_dtype)
 
     def momentum_at(t: chex.Numeric) -> chex.Array:
-        if momentum_decay is None:
-            return as_scalar(b1)
-        return as_scalar(b1) * (1 - 0.96 ** (t * as_scalar(momentum_decay)) / 2)
+        return _momentum_at(t, b1, momentum_decay)
 
     new_state: Any = PackedNadamState if storage.packs else ScaleByNadamState
 
@@ -109,13 +121,6 @@ def scale_by_nadam(
         epsilons(eps, eps_root, params)
         return new_state(jnp.zeros([], jnp.int32), jnp.ones([], jnp.result_type(float)), *storage.zeros(params, 2))
 
-    def averaged(count: int | None) -> float:
-        if count is not None:
-            return of_look_ahead(b1, momentum_at(count + 1))
-        stands = momentum_decay is not None and checks.equals(momentum_decay, 0)
-        return of_look_ahead(b1, momentum_at(0) if stands else None)
-
-    @averages(averaged)
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
         count = optax.safe_increment(state.count)

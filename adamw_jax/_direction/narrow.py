@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adamw_jax._direction.averaging import averaged_by, averages
 from adamw_jax._direction.by_path import directions
+from adamw_jax._direction.direction import About, Direction, about
 from adamw_jax._storage.loop import refuse_derivative
 from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of
 from adamw_jax._tree.loop import structure_of
@@ -73,9 +73,7 @@ def _is_bfloat16(dtype: Any) -> bool:
         return False
 
 
-def with_narrow_state(
-    direction: optax.GradientTransformation, dtype: Any = "bfloat16"
-) -> optax.GradientTransformationExtraArgs:
+def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfloat16") -> Direction:
     """Keep every tree like the parameters in the state of a direction as bfloat16, stochastically rounded.
 
         s <- round(s')           (d, s') = direction(g, s)           E[round(x)] = x
@@ -108,7 +106,6 @@ def with_narrow_state(
         count = jnp.zeros([], jnp.int32)
         return NarrowState(count, _narrowed(inner.init(params), params, count))
 
-    @averages(averaged_by(direction))
     def update(
         updates: Updates, state: NarrowState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, NarrowState]:
@@ -116,4 +113,6 @@ def with_narrow_state(
         direction, new = inner.update(updates, _widened(state.inner_state, updates), params, **extra_args)
         return direction, NarrowState(count, _narrowed(new, updates, count))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    wide = about(direction)
+    facts = About(f"narrow {wide.name}", {"direction": direction}, wide.averages)
+    return Direction.made(optax.GradientTransformationExtraArgs(init, update), facts)

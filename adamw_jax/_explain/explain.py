@@ -15,7 +15,7 @@ from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.peaks import Factors, counts_of, factors_of, peaks_of
 from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
 from adamw_jax._explain.turns import turns_of
-from adamw_jax._optimizer.plan import Optimizer
+from adamw_jax._optimizer.plan import plan_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Mask
@@ -71,11 +71,12 @@ def explain(
         tx = tx(**arguments)
     elif arguments:
         raise TypeError(f"`tx` must be a preset, not what it returned, to take arguments, got {sorted(arguments)}")
-    if not isinstance(tx, Optimizer):
+    plan = plan_of(tx)
+    if plan is None:
         raise TypeError(f"`tx` must come from a preset (of a chain, explain the preset in it), got {type(tx).__name__}")
     if updates_per_epoch is not None:
         checks.check_number("updates_per_epoch", updates_per_epoch, low=0, open_low=True)
-    shapes, plan = abstract(params), tx.plan
+    shapes = abstract(params)
     state_bytes, scalar_bytes = state_bytes_of(jax.eval_shape(tx.init, shapes), shapes)
     if at is None:
         counts, factors = counts_of(updates), peaks_of(plan, updates)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._decay.forms import Decoupled
-from adamw_jax._direction.averaging import averaged_gradients
+from adamw_jax._direction.by_path import direction_per_leaf
+from adamw_jax._direction.direction import about
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rules.masks import resolve_mask
 
@@ -26,7 +27,7 @@ def equilibrium_turn(share: float, averaged: float) -> float:
 
     Args:
       share: s, what the decay takes of the parameter per update, small against 1.
-      averaged: N, see `averages`; (1 + b1) / (1 - b1) for AdamW.
+      averaged: N, see `About`; (1 + b1) / (1 - b1) for AdamW.
 
     Source: Kosson, Messmer & Jaggi, arXiv 2305.17212, table 1: sqrt(2 s (1 - b1) / (1 + b1)) for AdamW, and for SGD
     with momentum, whose decay there is in the velocity, the same of the share that it takes in all.
@@ -81,7 +82,8 @@ def turns_of(
     """
     leaves = jax.tree.leaves(shapes)
     held = [False] * len(leaves) if plan.hold_norm is None else resolve_mask("hold_norm", plan.hold_norm, shapes)
-    averaged = averaged_gradients(plan.direction, shapes, count)
+    numbers = [about(each).averages for each in direction_per_leaf(plan.direction, shapes)]
+    averaged = [None if number is None else number(count) for number in numbers]
     is_plain = type(plan.form) is Decoupled
     rest = zip(rows, leaves, averaged, held, strict=True)
     return [_turn(row, leaf.dtype, number, is_held, is_plain) for row, leaf, number, is_held in rest]

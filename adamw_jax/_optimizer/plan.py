@@ -1,15 +1,18 @@
 """What an optimizer was made from, kept for those who explain and draw it."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import optax
 
 from adamw_jax._decay.coupling import Schedule
 from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled
+from adamw_jax._direction.direction import about
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
+from adamw_jax._tree.noted import Noted, facts_of
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
 
 
@@ -74,26 +77,34 @@ def largest_rate(
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
-    """A transformation that remembers its plan.
-
-    Attributes:
-      plan: what it was made from.
-    """
-
-    plan: Plan
+    """A transformation with `plan`, the options that it was made from."""
 
     @classmethod
     def made_from(cls, plan: Plan, transformation: optax.GradientTransformation) -> "Optimizer":
         """Return the transformation with its plan."""
-        optimizer = cls(*transformation)
-        optimizer.plan = plan
-        return optimizer
+        init, update = transformation
+        return cls(init, Noted(update, plan))
+
+    @property
+    def plan(self) -> Plan:
+        """The options."""
+        return cast(Plan, plan_of(self))
 
     def _replace(self, **functions: Any) -> "Optimizer":
         """Return an optimizer with another `init` or `update`, and the same plan."""
         return Optimizer.made_from(self.plan, super()._replace(**functions))
 
+    def __repr__(self) -> str:
+        direction = "by path" if isinstance(self.plan.direction, Mapping) else about(self.plan.direction).name
+        return f"<adamw_jax optimizer, direction {direction}; in Keras it goes into adamw_jax.keras.OptaxOptimizer>"
+
+
+def plan_of(transformation: Any) -> Plan | None:
+    """Return the options that a transformation was made from; None for one of another package."""
+    return facts_of(transformation, Plan)
+
 
 def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTransformation) -> Any:
-    """Return a wrapper with the plan of what it is around, if that has one: so `explain` sees through it."""
-    return Optimizer.made_from(inner.plan, outer) if isinstance(inner, Optimizer) else outer
+    """Copy the inner optimizer's plan to the wrapper, if it has one, so that `explain` works on it."""
+    plan = plan_of(inner)
+    return outer if plan is None else Optimizer.made_from(plan, outer)

@@ -13,7 +13,7 @@ import optax
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._explain.explain import explain
 from adamw_jax._explain.peaks import factors_of, values_of
-from adamw_jax._optimizer.plan import Optimizer, Plan
+from adamw_jax._optimizer.plan import Plan, plan_of
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
@@ -109,7 +109,8 @@ def schedule(
         _mark(ax, _restarts(of, updates))
         ax.set(xlabel="update", ylabel="factor")
         return ax
-    if not isinstance(of, Optimizer):
+    plan = plan_of(of)
+    if plan is None:
         raise TypeError(f"`of` must be a schedule or what a preset returned, got {type(of).__name__}")
     if params is None:
         raise ValueError("`params` must be given with a preset, got None")
@@ -117,17 +118,17 @@ def schedule(
         _, ax = plt.subplots(3, sharex=True, figsize=(6.4, 6.4), layout="constrained")
     if np.shape(ax) != (3,):
         raise ValueError(f"`ax` must be three axes for a preset, got {ax!r}")
-    factors = factors_of(of.plan, counts)
+    factors = factors_of(plan, counts)
     ax[0].plot(counts, factors.eta, **_style(0))
     for index, (label, row) in enumerate(_groups(explain(of, params, updates=updates).rows).items()):
-        values = _over_time(of.plan, row, params, counts)
-        share = of.plan.factor.of(**factors._asdict(), normalized=row["corrected"]) * values["l2"]
+        values = _over_time(plan, row, params, counts)
+        share = plan.factor.of(**factors._asdict(), normalized=row["corrected"]) * values["l2"]
         ax[1].plot(counts, factors.alpha * factors.eta * values["multiplier"], label=label, **_style(index))
         ax[2].plot(counts, np.broadcast_to(share * values["scale"], counts.shape), label=label, **_style(index))
     for each, title in zip(
         ax, ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)"), strict=True
     ):
-        _mark(each, _restarts(of.plan.schedule, updates))
+        _mark(each, _restarts(plan.schedule, updates))
         each.set_ylabel(title)
     ax[1].legend(fontsize="small")
     ax[2].set_xlabel("update")

@@ -1,0 +1,147 @@
+"""An optimizer's plan stays where its functions are kept; an optimizer is no direction, whoever made it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+import pytest
+
+import adamw_jax as aj
+from adamw_jax._direction.direction import about
+from adamw_jax._optimizer.plan import plan_of
+
+PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+
+REBUILT = {
+    "a tree map": lambda tx: jax.tree.map(lambda x: x, tx),
+    "flattened and back": lambda tx: jax.tree.unflatten(jax.tree.structure(tx), jax.tree.leaves(tx)),
+    "split by Equinox": lambda tx: eqx.combine(*eqx.partition(tx, eqx.is_array)),
+    "optax's own class": lambda tx: optax.GradientTransformationExtraArgs(*tx),
+    "another init": lambda tx: tx._replace(init=lambda params: tx.init(params)),
+    "another update": lambda tx: tx._replace(update=lambda *args, **kwargs: tx.update(*args, **kwargs)),
+    "a jitted update": lambda tx: optax.GradientTransformationExtraArgs(tx.init, jax.jit(tx.update)),
+    "with_extra_args_support": optax.with_extra_args_support,
+}
+USES = {
+    "explain": lambda tx: aj.explain(tx, PARAMS),
+    "observe": lambda tx: aj.explain(aj.observe(tx), PARAMS),
+    "skip_spikes": lambda tx: aj.explain(aj.skip_spikes(tx), PARAMS),
+    "both": lambda tx: aj.explain(aj.observe(aj.skip_spikes(tx)), PARAMS),
+    "with_host_state": lambda tx: aj.explain(aj.with_host_state(tx, "mu|nu"), PARAMS),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("rebuilt", REBUILT)
+def test_the_plan_survives(rebuilt, use):
+    if use == "with_host_state" and rebuilt == "a jitted update":
+        assert plan_of(REBUILT[rebuilt](aj.adamw(0.1))) is not None  # one jit in the other is host.py's affair
+        return
+    tx = aj.adamw(0.1, weight_decay=aj.matrices(0.01))
+    again = REBUILT[rebuilt](tx)
+    assert plan_of(again) is plan_of(tx)
+    decays = [row["l2"] for row in USES[use](again).rows]
+    assert decays == [0.0, 0.01]
+
+
+@pytest.mark.parametrize("rebuilt", REBUILT)
+def test_an_optimizer_is_no_direction_however_it_was_rebuilt(rebuilt):
+    with pytest.raises(ValueError, match=r"`direction` must be .* that points uphill, got an optimizer"):
+        aj.decoupled(REBUILT[rebuilt](aj.adamw(0.1)), 0.1)
+
+
+class Training(eqx.Module):
+    params: dict
+    tx: optax.GradientTransformationExtraArgs
+
+
+def test_an_optimizer_is_a_field_of_an_equinox_module_under_filter_jit():
+    @eqx.filter_jit
+    def step(training, grads):
+        assert plan_of(training.tx) is not None
+        watched = aj.observe(aj.skip_spikes(training.tx))
+        updates, state = watched.update(grads, watched.init(training.params), training.params)
+        return optax.apply_updates(training.params, updates), state
+
+    tx = aj.adamw(0.1, weight_decay=0.01)
+    params, _ = step(Training(PARAMS, tx), PARAMS)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    for new, expected in zip(
+        jax.tree.leaves(params), jax.tree.leaves(optax.apply_updates(PARAMS, updates)), strict=True
+    ):
+        assert jnp.allclose(new, expected, rtol=1e-6)  # float32, fused otherwise
+
+
+def test_an_optimizer_without_functions_has_no_plan():
+    halves = eqx.partition(aj.adamw(0.1), eqx.is_array)
+    assert sorted(plan_of(half) is None for half in halves) == [False, True]
+    with pytest.raises(TypeError, match=r"`tx` must come from a preset"):
+        aj.explain(halves[0], PARAMS)
+
+
+OPTIMIZERS = {
+    "sgd": lambda: optax.sgd(0.1),
+    "sgd's sign alone": lambda: optax.scale(-0.5),
+    "adamw": lambda: optax.adamw(0.1),
+    "a rate that begins at zero": lambda: optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 0.1, 10, 100)),
+    "a chain that ends downhill": lambda: optax.chain(aj.scale_by_adam(), optax.scale(-1.0)),
+    "matrices alone": lambda: optax.chain(aj.scale_by_muon(), optax.scale(-1.0)),
+    "every second update": lambda: optax.MultiSteps(optax.adam(0.1), 2),
+    "injected": lambda: optax.inject_hyperparams(optax.sgd)(0.1),
+    "on some leaves": lambda: optax.masked(optax.sgd(0.1), {"bias": True, "kernel": False}),
+    "wrapped": lambda: optax.apply_if_finite(optax.lion(0.1), 3),
+    "a wrapper of ours": lambda: aj.observe(aj.adamw(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_points_downhill_is_refused_with_the_remedy(name):
+    tx = OPTIMIZERS[name]()
+    remedy = r"points downhill and has a rate in it: give what it is made of, as scale_by_adam\(\)"
+    with pytest.raises(ValueError, match=rf"`direction` must be .* points uphill, got an optimizer.*{remedy}"):
+        aj.decoupled(tx, 0.1)
+    with pytest.raises(ValueError, match=rf"`direction\['kernel'\]` must be .*{remedy}"):
+        aj.decoupled({"kernel": tx, "": aj.scale_by_adam()}, 0.1)
+
+
+UNTRIED = {
+    "more arguments": lambda: optax.polyak_sgd(),
+    "another structure": lambda: optax.masked(optax.scale_by_adam(), {"w": True}),
+    "noise": lambda: optax.add_noise(1.0, 0.5, 0),
+    "nothing": optax.set_to_zero,
+    "matrices alone": lambda: optax.contrib.scale_by_muon(),
+}
+
+
+@pytest.mark.parametrize("name", UNTRIED)
+def test_what_cannot_be_tried_passes(name):
+    aj.decoupled(UNTRIED[name](), 0.1)
+
+
+def test_a_direction_is_tried_inside_a_traced_function_too():
+    @jax.jit
+    def first_step(rate, decay, g):
+        with pytest.raises(ValueError, match="points downhill"):
+            aj.decoupled(optax.sgd(0.1), rate)
+        tx = aj.decoupled(optax.chain(optax.scale_by_lion(), optax.scale(decay)), rate)
+        return tx.update(g, tx.init(g), g)[0]
+
+    assert first_step(0.1, 2.0, jnp.array([3.0, -1.0])).tolist() == pytest.approx([-0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("made", "name", "arguments"),
+    [
+        (aj.scale_by_adam(0.8), "adam", {"b1": 0.8, "b2": 0.999, "moment_dtype": None}),
+        (aj.scale_by_nadam(momentum_decay=None), "nadam", {"momentum_decay": None}),
+        (aj.scale_by_momentum(nesterov=True), "momentum", {"momentum": 0.9, "nesterov": True}),
+        (aj.scale_by_muon(ns_steps=3), "muon", {"ns_steps": 3}),
+        (aj.with_narrow_state(optax.scale_by_lion()), "narrow lion", {}),
+        (optax.scale_by_yogi(), "yogi", {}),
+    ],
+)
+def test_a_direction_knows_its_name_and_arguments(made, name, arguments):
+    again = jax.tree.map(lambda x: x, made)
+    assert about(again).name == name
+    assert arguments.items() <= (about(again).arguments or {}).items()
