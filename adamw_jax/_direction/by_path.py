@@ -23,7 +23,7 @@ def _check_direction(name: str, value: Any) -> Any:
             kind = "an optimizer" if of_ours else f"an optimizer of the kind {about(value).name!r}"
             raise ValueError(
                 f"{rule}, got {kind}, which points downhill and has a rate in it: give what it is made of, as "
-                "scale_by_adam() or optax.scale_by_lion(), or leave out the optax.scale(-1) at its end"
+                "scale_by_adam()" + ("" if of_ours else ", and leave out optax.scale(-1) at the end of a chain")
             )
         return value
     hint = f"; call it: {getattr(value, '__name__', 'scale_by_adam')}()" if callable(value) else ""
