@@ -3,8 +3,6 @@
 Names in the order of the formula: theta <- theta - (alpha eta r d + c n r' (l1 sign(theta) + l2 theta)).
 """
 
-import typing as _typing
-
 from adamw_jax import states as states
 from adamw_jax._decay import (
     Anchored as Anchored,
@@ -89,8 +87,11 @@ from adamw_jax._tree import carry_over as carry_over, leaf_paths as leaf_paths
 
 __version__ = "0.2.0"
 
-if not _typing.TYPE_CHECKING:  # a type checker knows the names, and takes this for a promise of any other
 
-    def __getattr__(name):
-        """Say where a thing of that name is, or which names are like it."""
-        raise AttributeError(_where_is(name, [known for known in globals() if not known.startswith("_")]), name=name)
+def _no_attribute(name: str) -> None:
+    """Say where a thing of that name is, or which names are like it."""
+    raise AttributeError(_where_is(name, [known for known in globals() if not known.startswith("_")]), name=name)
+
+
+globals().update(__getattr__=_no_attribute)
+# Set by its name: a type checker takes a __getattr__ that it sees for a promise of any other name.

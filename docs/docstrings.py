@@ -5,7 +5,7 @@ from typing import Any
 
 import griffe
 
-SEVERAL = re.compile(r"^(  )(\w+(?:,\s+\w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+SEVERAL = re.compile(r"^(  )(\*{0,2}\w+(?:,\s+\*{0,2}\w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
 """Arguments that share a description, on a line or several: `b1, b2: decay rates`."""
 
 

@@ -52,12 +52,15 @@ def test_every_page_is_in_the_navigation_once():
     assert sorted(listed) == sorted(pages)
 
 
+FACES = {"": adamw_jax, "states.": adamw_jax.states, "keras.": adamw_jax.keras, "plot.": adamw_jax.plot}
+
+
 def test_every_public_name_has_its_place_in_the_reference():
     described = []
     for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
         described += re.findall(r"^::: adamw_jax\.(\S+)$", page.read_text(), re.MULTILINE)
     public = []
-    for prefix, module in (("", adamw_jax), ("keras.", adamw_jax.keras), ("plot.", adamw_jax.plot)):
+    for prefix, module in FACES.items():
         names = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
         public += [
             prefix + name for name, value in names.items() if not inspect.ismodule(value) and name != "require_jax"

@@ -65,7 +65,7 @@ def widen_updates(inner: optax.GradientTransformation, *, keep: bool = False) ->
       keep: return the updates in float32, too, for updates that a narrower dtype cannot hold.
 
     Returns:
-      A transformation whose updates have the wider dtype of gradient and parameter: a float32 parameter gets a small
+      A transformation whose updates have the wider dtype of gradient and parameter. So a float32 parameter gets a small
       decay that a bfloat16 gradient's dtype would round away.
     """
     inner = optax.with_extra_args_support(inner)
