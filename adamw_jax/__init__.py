@@ -44,6 +44,8 @@ from adamw_jax._optimizer import (
     CycleMean as CycleMean,
     DecayMerge as DecayMerge,
     Ema as Ema,
+    Run as Run,
+    Transferred as Transferred,
     adamw as adamw,
     averaged as averaged,
     decoupled as decoupled,
@@ -51,6 +53,7 @@ from adamw_jax._optimizer import (
     observe as observe,
     sgdw as sgdw,
     skip_spikes as skip_spikes,
+    transfer as transfer,
     with_average as with_average,
 )
 from adamw_jax._optimizer.options import where_is as _where_is
@@ -68,6 +71,7 @@ from adamw_jax._rates import (
     with_schedule as with_schedule,
 )
 from adamw_jax._rules import (
+    Rule as Rule,
     freeze_where as freeze_where,
     group_multipliers as group_multipliers,
     layerwise_multipliers as layerwise_multipliers,

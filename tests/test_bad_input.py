@@ -22,6 +22,14 @@ def update(tx, params=None):
     return tx.update(PARAMS, tx.init(PARAMS), params)
 
 
+def transfer(base=None, target=None, rule="default", direction=None, direction_option=None, **options):
+    run = aj.Run(PARAMS, 5, 8)
+    given = {"learning_rate": 0.1, "weight_decay": 0.01} | options
+    if direction_option is not None:
+        given["direction"] = direction_option
+    return aj.transfer(given, base or run, target or run, rule=rule, direction=direction)
+
+
 ROWS = [
     (lambda: aj.adamw(0.1, b1=1.0), ValueError, "`b1` must be a finite number in [0, 1), got 1"),
     (lambda: aj.adamw(0.1, b1=-0.1), ValueError, "`b1` must be a finite number in [0, 1), got -0.1"),
@@ -540,6 +548,95 @@ ROWS = [
         lambda: aj.convert_moments(init(aj.scale_by_adam()), None),
         ValueError,
         "`like` must be a state of the same stages as `state`, PyTreeDef(*), got PyTreeDef(None)",
+    ),
+    (lambda: transfer(base=aj.Run(PARAMS, 0, 8)), ValueError, "`updates` must be a finite number in (0, inf), got 0"),
+    (lambda: transfer(base=aj.Run(PARAMS, 8, -1)), ValueError, "`batch` must be a finite number in (0, inf), got -1"),
+    (lambda: transfer(base=aj.Run(PARAMS, 8, 8, 0)), ValueError, "`depth` must be a finite number in (0, inf), got 0"),
+    (
+        lambda: transfer(base=PARAMS),
+        TypeError,
+        f"`base` must be a Run(params, updates, batch, depth), got {PARAMS!r}",
+    ),
+    (
+        lambda: transfer(rule="completep"),
+        ValueError,
+        "`depth` must be given to Run for both runs, the number of residual blocks, with rule='completep', got None in "
+        "`base`",
+    ),
+    (
+        lambda: transfer(rule="complete_p"),
+        ValueError,
+        "`rule` must be one of 'default', 'completed', 'completep', 'mup', 'timescale', 'sqrt_width', 'hyperball', or "
+        "a Rule(...), got 'complete_p'; the nearest is 'completep'",
+    ),
+    (lambda: transfer(rule=0.5), TypeError, "`rule` must be a name or a Rule(...), got 0.5 of type float"),
+    (
+        lambda: aj.Rule(rate={"matrx": {"width": -1.0}}),
+        ValueError,
+        "`rate` must have roles as keys, got 'matrx'; the nearest are 'matrix', 'muon matrix', 'momentum matrix'",
+    ),
+    (
+        lambda: aj.Rule(rate={"matrix": {"widht": -1.0}}),
+        ValueError,
+        "`rate['matrix']` must have exponents of width, depth, batch, tokens, got 'widht'; the nearest is 'width'",
+    ),
+    (
+        lambda: transfer(target=aj.Run({"dense": {"kernel": jnp.ones((2, 2)), "beta": jnp.ones(2)}}, 8, 8)),
+        ValueError,
+        "the parameters of `base` and `target` must correspond, path by path up to the numbers of blocks, got "
+        "'dense/beta', which the base has not; its nearest is 'dense/bias'",
+    ),
+    (
+        lambda: transfer(base=aj.Run([PARAMS], 8, 8), target=aj.Run([PARAMS, PARAMS], 8, 8)),
+        ValueError,
+        "`depth` must be given for both runs, different numbers of residual blocks, where the one has parameters that "
+        "the other lacks, got '1/dense/bias', which the base has only as '0/dense/bias'",
+    ),
+    (
+        lambda: transfer(
+            base=aj.Run({"w": jnp.ones((2, 2, 2))}, 8, 8), target=aj.Run({"w": jnp.ones((4, 2, 2))}, 8, 8)
+        ),
+        ValueError,
+        "`transfer` must know which axes of 'w' are inputs and outputs, got shape (4, 2, 2), which could be 'sio' or "
+        """'ioo' or 'iio': say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o """
+        "for outputs",
+    ),
+    (
+        lambda: transfer(target=aj.Run(PARAMS, 2, 8 * 20)),
+        ValueError,
+        "`b1` must leave 1 - b1 below 1 after the rule, got 1 - b1 = 0.1 times 20 = 2: take a batch that grows less, "
+        "or give a larger b1, or a Rule that keeps it, and tune the rate anew",
+    ),
+    (
+        lambda: transfer(target=aj.Run(PARAMS, 10, 8), schedule=aj.cosine_warm_restarts(5)),
+        ValueError,
+        "`schedule` must end with the run of 10 updates, got one of 5: give schedule=cosine_warm_restarts(10)",
+    ),
+    (
+        lambda: transfer(
+            base=aj.Run(PARAMS, 100, 8),
+            target=aj.Run(PARAMS, 200, 8),
+            learning_rate=optax.cosine_decay_schedule(0.1, 100),
+            coupling="learning_rate",
+        ),
+        ValueError,
+        "`learning_rate` must end with the run of 200 updates, got one of 100: give learning_rate=one of that length",
+    ),
+    (
+        lambda: aj.transfer({"weight_decay": 0.1}, aj.Run(PARAMS, 5, 8), aj.Run(PARAMS, 5, 8)),
+        ValueError,
+        "`options` must have a 'learning_rate', got ['weight_decay']",
+    ),
+    (
+        lambda: transfer(direction="adm"),
+        ValueError,
+        "`direction['']` must be one of 'adam', 'muon', 'momentum', got 'adm'",
+    ),
+    (
+        lambda: transfer(direction_option=optax.chain(optax.scale_by_adam())),
+        ValueError,
+        "`direction` must tell of what kind a direction is, one of 'adam', 'muon', 'momentum', where its name does "
+        "not, got 'chain': transfer(..., direction='adam') or direction={pattern: kind}",
     ),
 ]
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 from adamw_jax._decay.factor import normalization
+from adamw_jax._rules.scaling import Growth
+from adamw_jax._rules.scaling_tables import DEFAULT
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar
 
@@ -54,6 +56,9 @@ def convert_decay(
 
         s after = s before * batch after / batch before
 
+    This is one part of `transfer`, from whose tables it takes the power; another number of tokens or another width is a
+    matter for the whole.
+
     Args:
       value: the decay in the convention `from_`; >= 0, a timescale > 0 (in epochs of M updates).
       from_, to: the conventions.
@@ -95,7 +100,7 @@ def convert_decay(
         return value
     unit, unit_to = (_share_of_one(name, *each) for name, *each in zip((from_, to), rates, counts, epochs, strict=True))
     share = unit * (1 / value if from_ == "timescale" else value)
-    share = share if batch is None else share * large / small
+    share = share if batch is None else share * Growth(batch=large / small).factor(DEFAULT.exponents("decay"))
     if to == "timescale":
         return float("inf") if checks.equals(share, 0) else unit_to / share
     return share / unit_to

@@ -10,3 +10,5 @@ from adamw_jax._optimizer.chain import decoupled as decoupled
 from adamw_jax._optimizer.observe import ObserveState as ObserveState, observe as observe
 from adamw_jax._optimizer.presets import adamw as adamw, nadamw as nadamw, sgdw as sgdw
 from adamw_jax._optimizer.spikes import SkipSpikesState as SkipSpikesState, skip_spikes as skip_spikes
+from adamw_jax._optimizer.transfer import Run as Run, transfer as transfer
+from adamw_jax._optimizer.transferred import Transferred as Transferred

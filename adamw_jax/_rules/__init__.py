@@ -9,3 +9,4 @@ from adamw_jax._rules.layers import (
 from adamw_jax._rules.masks import values_by_label as values_by_label
 from adamw_jax._rules.matrices import matrices as matrices
 from adamw_jax._rules.multipliers import scale_by_multipliers as scale_by_multipliers
+from adamw_jax._rules.scaling import Rule as Rule

@@ -1,0 +1,59 @@
+"""Whether a schedule that has a number of updates of its own fits a run."""
+
+from typing import Any
+
+import numpy as np
+
+from adamw_jax._rates.restarts import WarmRestarts
+from adamw_jax._tree import checks
+
+
+def _cycle_ends(schedule: WarmRestarts, updates: int) -> list[int] | None:
+    """Return the updates after which cycles end, up to the first beyond a run; None where they are traced."""
+    numbers = (schedule.period, schedule.t_mult, schedule.warmup)
+    if any(map(checks.is_traced, numbers)):
+        return None
+    period, ends = int(schedule.period), [int(schedule.warmup)]
+    while ends[-1] < updates and len(ends) < 10_000:
+        ends.append(ends[-1] + period)
+        if not schedule.autorestart:
+            break
+        period = max(1, round(period * float(schedule.t_mult)))
+    return ends[1:]
+
+
+def _ends_at(schedule: Any, updates: int) -> bool:
+    """Return True if a function of the count comes to rest at the end of a run of so many updates, and not before."""
+    try:
+        before, *after = (float(schedule(np.int32(n))) for n in (updates * 9 // 10, updates, updates + 1, 2 * updates))
+    except TypeError:  # a function that wants more, or that traced numbers decide
+        return False
+    return len(set(after)) == 1 and not np.isclose(before, after[0])
+
+
+def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
+    """Raise a ValueError if a schedule was made for a run of `before` updates and the new one has `after`.
+
+    Restarts fit where a cycle ends with the run, but not one that ended with the shorter run, too; another function of
+    the count was made for the old run where it comes to rest at its end.
+
+    >>> from adamw_jax._rates.restarts import cosine_warm_restarts
+    >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)
+    >>> check_length("schedule", cosine_warm_restarts(100), 100, 200)
+    Traceback (most recent call last):
+    ValueError: `schedule` must end with the run of 200 updates, got one of 100: give schedule=cosine_warm_restarts(200)
+    """
+    if not callable(schedule) or any(map(checks.is_traced, (before, after))) or float(before) == float(after):
+        return
+    old, new = int(before), int(after)
+    if isinstance(schedule, WarmRestarts):
+        ends = _cycle_ends(schedule, max(old, new))
+        if ends is None or (new in ends and old not in ends):
+            return
+        near = min(ends, key=lambda end: (end != old, abs(end - new)))
+        remedy = f"cosine_warm_restarts({new - int(schedule.warmup)})"
+    elif _ends_at(schedule, old):
+        near, remedy = old, "one of that length"
+    else:
+        return
+    raise ValueError(f"`{name}` must end with the run of {new} updates, got one of {near}: give {name}={remedy}")

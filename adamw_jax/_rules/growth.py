@@ -1,0 +1,131 @@
+"""The leaves of a larger model beside those of a smaller one: which belong together, and how each has grown."""
+
+import difflib
+import math
+import re
+from typing import Any, NamedTuple
+
+import chex
+import jax
+
+from adamw_jax._rules.leaf import MATRICES, Leaf, leaves_of, require_axes
+from adamw_jax._tree.paths import leaf_paths
+
+
+class Grown(NamedTuple):
+    """A leaf of the larger model.
+
+    Attributes:
+      leaf: path, shape, role and axes.
+      row: its row in a table of `Rule`: "matrix", "head", "embedding", "vector" or "scalar".
+      width: the growth of its inputs, or where it has none, or only its outputs grow, of its features.
+      stack: the growth of its stacks.
+      like: the indices of the leaves of the smaller model to which it corresponds: more than one for a block that only
+        the larger model has.
+    """
+
+    leaf: Leaf
+    row: str
+    width: float
+    stack: float
+    like: tuple[int, ...]
+
+
+def _alike(path: str, paths: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the indices of the paths that differ from a path in the fewest numbers and in nothing else."""
+    parts = re.split(r"(\d+)", path)
+    found: dict[int, list[int]] = {}
+    for index, other in enumerate(paths):
+        others = re.split(r"(\d+)", other)
+        if others[::2] == parts[::2]:
+            found.setdefault(sum(a != b for a, b in zip(others, parts, strict=True)), []).append(index)
+    return tuple(found[min(found)]) if found else ()
+
+
+def _corresponding(base_paths: tuple[str, ...], paths: tuple[str, ...], deeper: bool) -> list[tuple[int, ...]]:
+    """Return for every path the indices of the base's paths that it corresponds to."""
+    place = {path: index for index, path in enumerate(base_paths)}
+    for owner, others, other_name in ((paths, base_paths, "base"), (base_paths, paths, "target")):
+        for path in sorted(set(owner) - set(others)):
+            alike = _alike(path, others)
+            if alike and not deeper:
+                raise ValueError(
+                    f"`depth` must be given for both runs, different numbers of residual blocks, where the one has "
+                    f"parameters that the other lacks, got {path!r}, which the {other_name} has only as "
+                    f"{others[alike[0]]!r}"
+                )
+            if not alike:
+                near = difflib.get_close_matches(path, others, n=1, cutoff=0.0)
+                raise ValueError(
+                    "the parameters of `base` and `target` must correspond, path by path up to the numbers of blocks, "
+                    f"got {path!r}, which the {other_name} has not; its nearest is {near[0] if near else None!r}"
+                )
+    return [(place[path],) if path in place else _alike(path, base_paths) for path in paths]
+
+
+def _product(growth: list[float], letters: str, letter: str) -> float:
+    return math.prod(factor for factor, each in zip(growth, letters, strict=True) if each == letter)
+
+
+def _grown(name: str, leaf: Leaf, base: tuple[int, ...], like: tuple[int, ...]) -> Grown:
+    if len(base) != len(leaf.shape):
+        raise ValueError(
+            f"`base` and `target` must have leaves with as many axes, {len(leaf.shape)} at {leaf.path!r}, "
+            f"got {len(base)} in the base"
+        )
+    if not all(leaf.shape + base):
+        raise ValueError(f"parameters must not be empty, got {leaf.shape} and {base} at {leaf.path!r}")
+    growth = [new / old for new, old in zip(leaf.shape, base, strict=True)]
+    if leaf.role not in MATRICES:
+        stacks = "" if leaf.axes is None else leaf.axes
+        stack = _product(growth, stacks, "s") if stacks else 1.0
+        return Grown(leaf, "scalar" if leaf.role == "scalar" else "vector", math.prod(growth) / stack, stack, like)
+    letters = leaf.axes if leaf.axes is not None or set(growth) != {1.0} else "s" * len(growth)
+    letters = require_axes(name, leaf) if letters is None else letters
+    inputs, outputs, stack = (_product(growth, letters, each) for each in "ios")
+    row, width = leaf.role, inputs
+    if row == "embedding":
+        width = outputs
+    elif row == "matrix" and inputs == 1 and outputs != 1:
+        row, width = "embedding", outputs
+    elif row == "matrix" and inputs != 1 and outputs == 1:
+        row = "head"
+    return Grown(leaf, row, width, stack, like)
+
+
+def growth_of(
+    name: str, base_params: chex.ArrayTree, params: chex.ArrayTree, axes: Any = None, *, deeper: bool = False
+) -> list[Grown]:
+    """Return how every leaf has grown, in the order of `jax.tree.leaves(params)`.
+
+    A matrix of which only the outputs grow is an input layer, which is treated as an embedding; one of which only the
+    inputs grow is an output layer, a head (Yang et al., arXiv 2203.03466, appendix B).
+
+    Args:
+      name: of the caller, for the errors.
+      base_params, params: the parameters of the two models, or their shapes.
+      axes: see `leaves_of`.
+      deeper: whether they have different numbers of blocks: a block "blocks/3" that only one model has corresponds to
+        those of other numbers.
+
+    Raises:
+      ValueError: trees that do not correspond; a matrix of which names and axes do not tell the inputs.
+
+    >>> import jax.numpy as jnp
+    >>> base = {"dense": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}}
+    >>> large = {"dense": {"kernel": jnp.ones((16, 32)), "bias": jnp.ones(32)}}
+    >>> [(each.leaf.path, each.row, each.width) for each in growth_of("transfer", base, large)]
+    [('dense/bias', 'vector', 4.0), ('dense/kernel', 'matrix', 2.0)]
+    """
+    like = _corresponding(leaf_paths(base_params), leaf_paths(params), deeper)
+    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(base_params)]
+    found: list[Grown] = []
+    for leaf, indices in zip(leaves_of(params, axes), like, strict=True):
+        grown = {(each.row, each.width): each for each in (_grown(name, leaf, shapes[i], indices) for i in indices)}
+        if len(grown) > 1:
+            raise ValueError(
+                f"blocks that only the larger model has must look like all blocks of the base, got {leaf.path!r}, "
+                f"which has grown by {sorted(width for _, width in grown)}"
+            )
+        found.extend(grown.values())
+    return found

@@ -1,0 +1,1 @@
+"""From a small run to a large one: how well rules carry tuned numbers over."""
