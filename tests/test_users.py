@@ -489,7 +489,7 @@ def test_equinox_attention_and_the_usual_layers_have_their_fan_in():
     assert aj.width_multipliers(wide, base) == {
         "embed": 1.0, "conv": 0.25, "stem": 1.0, "last": 0.25, "head": 0.25, "norms": {"scale": 1.0},
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"`params` must show by names and axes .* got \(8, 64, 8\) for a base of"):
+    with pytest.raises(ValueError, match=r"`width_multipliers` must know which axes of 'w' .* got shape \(8, 64, 8\)"):
         aj.width_multipliers({"w": leaf(8, 64, 8)}, {"w": leaf(8, 16, 8)})
 
 

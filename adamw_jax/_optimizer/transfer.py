@@ -163,7 +163,7 @@ def transfer(
     growth = _growth(rule, base, target)
     for name in ("schedule", "learning_rate"):
         check_length(name, options.get(name), base.updates, target.updates)
-    leaves = growth_of("transfer", base.params, target.params, axes, deeper=not checks.equals(growth.depth, 1))
+    leaves = growth_of(base.params, target.params, axes, deeper=not checks.equals(growth.depth, 1))
     for each in leaves:
         if each.stack != 1 and base.depth is None:
             raise ValueError(

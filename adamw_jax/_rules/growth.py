@@ -67,22 +67,43 @@ def _product(growth: list[float], letters: str, letter: str) -> float:
     return math.prod(factor for factor, each in zip(growth, letters, strict=True) if each == letter)
 
 
-def _grown(name: str, leaf: Leaf, base: tuple[int, ...], like: tuple[int, ...]) -> Grown:
+def _told_by_growth(growth: list[float]) -> tuple[float, float] | None:
+    """Return the growth of inputs and of outputs where it tells itself which axes are which; None where it does not.
+
+    The growing axes are parted where both sides grow alike, as in (in, heads, head_dim) and (heads, head_dim, out).
+    """
+    growing = [axis for axis, factor in enumerate(growth) if factor != 1]
+    total = math.prod(growth)
+    if growing == [len(growth) - 1]:
+        return 1.0, total
+    if len(growth) == 4 and growing == [2]:
+        return total, 1.0
+    sides = [math.prod(growth[axis] for axis in growing[:k]) for k in range(1, len(growing))]
+    alike = [side for side in sides if math.isclose(side, total / side)]
+    if not alike and len(growing) == 2 and growing[1] == len(growth) - 1:
+        alike = sides
+    return (alike[0], total / alike[0]) if alike else None
+
+
+def _grown(names: tuple[str, str, str], leaf: Leaf, base: tuple[int, ...], like: tuple[int, ...]) -> Grown:
+    caller, small, large = names
     if len(base) != len(leaf.shape):
         raise ValueError(
-            f"`base` and `target` must have leaves with as many axes, {len(leaf.shape)} at {leaf.path!r}, "
-            f"got {len(base)} in the base"
+            f"`{small}` must have leaves with as many axes as `{large}`, {len(leaf.shape)} at {leaf.path!r}, "
+            f"got {len(base)}"
         )
     if not all(leaf.shape + base):
-        raise ValueError(f"parameters must not be empty, got {leaf.shape} and {base} at {leaf.path!r}")
+        raise ValueError(f"`{large}` must not have empty leaves, got {leaf.shape} and {base} at {leaf.path!r}")
     growth = [new / old for new, old in zip(leaf.shape, base, strict=True)]
     if leaf.role not in MATRICES:
         stacks = "" if leaf.axes is None else leaf.axes
         stack = _product(growth, stacks, "s") if stacks else 1.0
         return Grown(leaf, "scalar" if leaf.role == "scalar" else "vector", math.prod(growth) / stack, stack, like)
-    letters = leaf.axes if leaf.axes is not None or set(growth) != {1.0} else "s" * len(growth)
-    letters = require_axes(name, leaf) if letters is None else letters
-    inputs, outputs, stack = (_product(growth, letters, each) for each in "ios")
+    told = None if leaf.axes is not None else (1.0, 1.0) if set(growth) == {1.0} else _told_by_growth(growth)
+    if told is None:
+        inputs, outputs, stack = (_product(growth, require_axes(caller, leaf), each) for each in "ios")
+    else:
+        (inputs, outputs), stack = told, 1.0
     row, width = leaf.role, inputs
     if row == "embedding":
         width = outputs
@@ -94,7 +115,12 @@ def _grown(name: str, leaf: Leaf, base: tuple[int, ...], like: tuple[int, ...]) 
 
 
 def growth_of(
-    name: str, base_params: chex.ArrayTree, params: chex.ArrayTree, axes: Any = None, *, deeper: bool = False
+    base_params: chex.ArrayTree,
+    params: chex.ArrayTree,
+    axes: Any = None,
+    *,
+    deeper: bool = False,
+    names: tuple[str, str, str] = ("transfer", "base", "target"),
 ) -> list[Grown]:
     """Return how every leaf has grown, in the order of `jax.tree.leaves(params)`.
 
@@ -102,26 +128,27 @@ def growth_of(
     inputs grow is an output layer, a head (Yang et al., arXiv 2203.03466, appendix B).
 
     Args:
-      name: of the caller, for the errors.
       base_params, params: the parameters of the two models, or their shapes.
       axes: see `leaves_of`.
       deeper: whether they have different numbers of blocks: a block "blocks/3" that only one model has corresponds to
         those of other numbers.
+      names: of the caller, and of its arguments for the small model and the large one, for the errors.
 
     Raises:
-      ValueError: trees that do not correspond; a matrix of which names and axes do not tell the inputs.
+      ValueError: trees that do not correspond; a matrix of which neither names nor axes nor what has grown tell the
+        inputs.
 
     >>> import jax.numpy as jnp
     >>> base = {"dense": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}}
     >>> large = {"dense": {"kernel": jnp.ones((16, 32)), "bias": jnp.ones(32)}}
-    >>> [(each.leaf.path, each.row, each.width) for each in growth_of("transfer", base, large)]
+    >>> [(each.leaf.path, each.row, each.width) for each in growth_of(base, large)]
     [('dense/bias', 'vector', 4.0), ('dense/kernel', 'matrix', 2.0)]
     """
     like = _corresponding(leaf_paths(base_params), leaf_paths(params), deeper)
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(base_params)]
     found: list[Grown] = []
     for leaf, indices in zip(leaves_of(params, axes), like, strict=True):
-        grown = {(each.row, each.width): each for each in (_grown(name, leaf, shapes[i], indices) for i in indices)}
+        grown = {(each.row, each.width): each for each in (_grown(names, leaf, shapes[i], indices) for i in indices)}
         if len(grown) > 1:
             raise ValueError(
                 f"blocks that only the larger model has must look like all blocks of the base, got {leaf.path!r}, "

@@ -1,15 +1,17 @@
 """Learning-rate multipliers by layer: by depth, by group, by width."""
 
-import math
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from adamw_jax._rules.leaf import is_matrix
+from adamw_jax._rules.growth import growth_of
+from adamw_jax._rules.scaling import Growth
+from adamw_jax._rules.scaling_tables import MUP
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Params, Scalar
@@ -101,28 +103,32 @@ def group_multipliers(groups: Sequence[str], ratio: Scalar = 2.6) -> dict[str, S
     return {group: ratio ** -float(len(groups) - 1 - i) for i, group in enumerate(groups)}
 
 
-def width_multipliers(params: Params, base_params: Params, *, fan_in_axis: int = -2) -> chex.ArrayTree:
+def width_multipliers(
+    params: Params, base_params: Params, *, fan_in_axis: int = -2, axes: Any = None
+) -> chex.ArrayTree:
     """Return the multipliers that carry Adam's learning rate over from a narrow model to a wide one.
 
-        r = base fan-in / fan-in         of matrices (see `matrices`); 1 for biases, scales, norms, vectors
+        r = base fan-in / fan-in         of matrices and heads; 1 for embeddings, biases, scales, norms, vectors
 
-    The fan-in is read off the axes that differ from the base model's. With the inputs before the outputs, as in Flax
-    and Keras, the growing axes are parted where both sides grow alike, (in, heads, head_dim) and (heads, head_dim, out)
-    among them, and r is one over the growth of the left side. Where only the outputs grow (an embedding), r = 1.
+    This is the part of `transfer` that depends on the width alone, by the same table (rule "mup"). The fan-in is the
+    product of the axes that are inputs by names, or by `axes`; where neither tells, the axes that grow are parted where
+    both sides grow alike, as in (in, heads, head_dim), and the left side is the inputs. Where only the outputs grow,
+    r = 1.
 
     Args:
       params: the parameters of the model to be trained; shapes are all that is read.
       base_params: those of the model whose learning rate was tuned, of the same structure.
       fan_in_axis: -2 for kernels (..., inputs, outputs) as in Flax and Keras, convolutions and attention among them; 1
         for weights (outputs, inputs, ...) as in Equinox and PyTorch, and 0 or -1 likewise: that axis is the inputs'.
+      axes: letters of the axes by path, {pattern: "sio"}, in place of `fan_in_axis`.
 
     Returns:
       A tree of multipliers with the structure of `params`, for `lr_multipliers`. The initial weights (and for the
       output layer of some parameterisations a multiplier in the model) are for the model to scale.
 
     Raises:
-      ValueError: trees of different structures, leaves of different numbers of axes, or a leaf of which names and axes
-        do not tell what its fan-in is.
+      ValueError: trees of different structures, leaves of different numbers of axes, or a leaf of which names, axes and
+        growth do not tell what its fan-in is.
 
     Source: Yang et al., "Tensor Programs V", arXiv 2203.03466, table 3, for Adam.
 
@@ -137,43 +143,14 @@ def width_multipliers(params: Params, base_params: Params, *, fan_in_axis: int =
             f"`base_params` must have the structure of `params`, {jax.tree.structure(params)}, "
             f"got {jax.tree.structure(base_params)}"
         )
-    values = []
-    for path, leaf, base in zip(leaf_paths(params), jax.tree.leaves(params), jax.tree.leaves(base_params), strict=True):
-        shape, base_shape = jnp.shape(leaf), jnp.shape(base)
-        if len(shape) != len(base_shape):
-            raise ValueError(
-                f"`base_params` must have leaves with as many axes as `params`, {len(shape)} at {path!r}, "
-                f"got {len(base_shape)}"
-            )
-        if not all(shape + base_shape):
-            raise ValueError(f"`params` must not have empty leaves, got {shape} and {base_shape} at {path!r}")
-        growth = [new / old for new, old in zip(shape, base_shape, strict=True)]
-        if not is_matrix(path, leaf):
-            values.append(1.0)
-        elif fan_in_axis == -2:
-            values.append(1 / _growth_of_inputs(path, shape, base_shape, growth))
-        else:
-            values.append(1 / growth[fan_in_axis])
+
+    def of_one_axis(path: str, leaf: Any) -> str | None:
+        del path
+        places = range(jnp.ndim(leaf))
+        letters = "".join("i" if n in (fan_in_axis, fan_in_axis + len(places)) else "o" for n in places)
+        return letters if len(places) > 1 else None
+
+    rules = axes if axes is not None or fan_in_axis == -2 else of_one_axis
+    grown = growth_of(base_params, params, rules, names=("width_multipliers", "base_params", "params"))
+    values = [Growth().factor(MUP.exponents("rate", each.row), each.width) for each in grown]
     return jax.tree.unflatten(jax.tree.structure(params), values)
-
-
-def _growth_of_inputs(path: str, shape: Sequence[int], base: Sequence[int], growth: Sequence[float]) -> float:
-    growing = [axis for axis, factor in enumerate(growth) if factor != 1]
-    if growing in ([], [len(shape) - 1]):
-        return 1.0
-    if len(shape) == 2:
-        return growth[0]
-    left = [math.prod(growth[axis] for axis in growing[:k]) for k in range(1, len(growing))]
-    alike = [side for side in left if math.isclose(side, math.prod(growth) / side)]
-    if alike:
-        return alike[0]
-    if len(growing) == 2:
-        return left[0]
-    if growing == [0]:
-        return growth[0]
-    if len(shape) == 4 and growing == [2]:
-        return growth[2]
-    raise ValueError(
-        "`params` must show by names and axes which of a kernel's axes are its inputs, got "
-        f"{tuple(shape)} for a base of {tuple(base)} at {path!r}: give this leaf's multiplier by a rule, or rename it"
-    )
