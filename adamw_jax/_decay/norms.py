@@ -1,6 +1,7 @@
 """Norms that are held, in place of a decay: steps on the sphere of a parameter's first length."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -9,13 +10,15 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._decay.decay import decays_of
+from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._rules.leaf import is_matrix
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import extra_arg, params_or_updates
+from adamw_jax._tree.loop import extra_arg, params_or_updates, structure_of
 from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.state import per_path, unique_paths
 from adamw_jax._tree.typing import Mask, Params, Rules, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar, widen
 
@@ -24,42 +27,63 @@ class HoldNormState(NamedTuple):
     """State of `hold_norm`.
 
     Attributes:
-      norms: the Euclidean norm of every held parameter at the start, a tree of scalars like the parameters; 0 for the
-        others.
+      norms: {path: R}, the Euclidean norm at which every held parameter stays; 0 for one that was zero so far.
     """
 
-    norms: Params
+    norms: Mapping[str, chex.Array]
+
+
+def _scaled(x: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Return x / m, its norm, and m = max |x|, or 1 for zeros: squares of x itself under- and overflow."""
+    largest = jnp.max(jnp.abs(x), initial=0)
+    largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    scaled = x / largest
+    return scaled, jnp.sqrt(jnp.sum(jnp.square(scaled))), largest
+
+
+def _norm(x: chex.Array) -> chex.Array:
+    _, norm, largest = _scaled(x)
+    return norm * largest
 
 
 def _on_sphere(x: chex.Array, radius: chex.Array) -> chex.Array:
     """Return x with the norm `radius`; zero stays zero."""
-    norm = optax.tree.norm(x)
-    return x * jnp.where(norm > 0, radius / jnp.where(norm > 0, norm, 1), 0)
+    scaled, norm, _ = _scaled(x)
+    return scaled * (radius / jnp.where(norm > 0, norm, jnp.ones_like(norm)))
 
 
-def _hold(u: Any, p: Any, radius: Any, rate: Any) -> chex.Array:
+def _hold(u: Any, p: Any, radius: Any, rate: Any) -> tuple[chex.Array, chex.Array]:
+    """Return the update that holds the norm, and the radius: that of p itself where it was 0."""
     wide_p, wide_u = (x.astype(arithmetic_dtype(x)) for x in (p, u))
-    rate, radius = jnp.asarray(rate, wide_u.dtype), radius.astype(wide_u.dtype)
-    return (wide_p - _on_sphere(wide_p - rate * _on_sphere(wide_u, radius), radius)).astype(u.dtype)
+    radius = jnp.where(radius > 0, radius, _norm(wide_p).astype(radius.dtype))
+    rate, length = jnp.asarray(rate, wide_u.dtype), radius.astype(wide_u.dtype)
+    held = wide_p - _on_sphere(wide_p - rate * _on_sphere(wide_u, length), length)
+    return jnp.where(length > 0, held, wide_u).astype(u.dtype), radius
 
 
 _hold_jit = jax.jit(_hold)
 
 
 def hold_norm(
-    mask: Mask | None, *, weight_decay: Rules = 0.0, lr_multipliers: Rules | None = None
+    mask: Mask | None,
+    *,
+    weight_decay: Rules = 0.0,
+    proximal_l1: Rules | None = None,
+    lr_multipliers: Rules | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Keep the norm of parameters as it was at the start: only their direction is trained.
 
         u <- theta - R normalize(theta - a R normalize(u)),   a = alpha eta r,   R = |theta| at the start
 
     A step then turns the parameter by an angle near the rate a, whatever its length and its gradient's: what a decay
-    reaches in equilibrium where the loss ignores the length (see `scale_invariant`), from the first update on.
+    reaches in equilibrium where the loss ignores the length (see `scale_invariant`), from the first update on. A leaf
+    that is zero has no sphere: `init` refuses it where it knows the numbers; under `jax.jit` it does not, and the leaf
+    moves by u as it is until it has a length, which is then held.
 
     Args:
       mask: the leaves whose norm is held: a pattern, patterns, {pattern: flag}, a function (path, leaf) -> bool, or a
         tree of flags; None holds none, and the state is empty.
-      weight_decay: the rules of the decay beside it, which must leave held leaves alone.
+      weight_decay, proximal_l1: the rules of the decays beside it, which must leave held leaves alone.
       lr_multipliers: the rules that give r.
 
     Returns:
@@ -67,7 +91,7 @@ def hold_norm(
       state `HoldNormState(norms)`. The updates of other leaves stay as they are.
 
     Raises:
-      ValueError: at `init`, a held leaf that is zero, or that has a decay; `update` without parameters.
+      ValueError: at `init`, a held leaf that is zero, or that has a decay or a threshold; `update` without parameters.
 
     Warns:
       UserWarning: at `init`, a held leaf that is no matrix, for a bias or a scale needs its length.
@@ -86,26 +110,26 @@ def hold_norm(
 
     def init(params: Params) -> HoldNormState:
         flags = resolve_mask("hold_norm", mask, params)
-        rows = zip(leaf_paths(params), jax.tree.leaves(params), decays_of(weight_decay, params), flags, strict=True)
+        decays, thresholds = decays_of(weight_decay, params), thresholds_of(proximal_l1, params)
         norms = []
-        for path, leaf, decay, held in rows:
-            norm = optax.tree.norm(widen(leaf)) if held else jnp.zeros([], jnp.float32)
-            norms.append(norm)
+        rows = zip(leaf_paths(params), jax.tree.leaves(params), decays, thresholds, flags, strict=True)
+        for path, leaf, decay, threshold, held in rows:
+            norms.append(_norm(widen(leaf)) if held else None)
             if not held:
                 continue
-            if not all(checks.equals(part, 0) for part in decay):
+            if not all(checks.is_traced(part) or checks.equals(part, 0) for part in (*decay, threshold)):
                 raise ValueError(
-                    f"`hold_norm` must not hold a leaf that decays, got a decay of {decay} at {path!r}: its length is "
-                    "given by the one or by the other"
+                    f"`hold_norm` must not hold a leaf that decays, got a decay of {decay} and a `proximal_l1` of "
+                    f"{threshold} at {path!r}: its length is given by the one or by the other"
                 )
-            if not checks.is_traced(norm) and float(norm) == 0:
+            if jnp.size(leaf) and not checks.is_traced(norms[-1]) and float(norms[-1]) == 0:
                 raise ValueError(f"`hold_norm` must hold leaves that are not zero at the start, got zeros at {path!r}")
             if not is_matrix(path, leaf):
                 warnings.warn(
                     f"`hold_norm` holds {path!r}, which is no matrix: a bias or a scale usually needs its length",
                     stacklevel=2,
                 )
-        return HoldNormState(jax.tree.unflatten(jax.tree.structure(params), norms))
+        return HoldNormState(per_path(params, norms))
 
     def update(
         updates: Updates, state: HoldNormState, params: Params | None = None, **extra_args: Any
@@ -119,8 +143,13 @@ def hold_norm(
         factors = values_now("lr_multipliers", multipliers_of(lr_multipliers, tree), extra_args)
         eta = extra_args.get("eta")
         rate = as_scalar(extra_arg("alpha", extra_args)) * (1.0 if eta is None else as_scalar(eta))
-        rows = zip(*map(jax.tree.leaves, (updates, params, state.norms)), factors, flags, strict=True)
-        held = [_hold_jit(u, p, radius, rate * r) if flag else u for u, p, radius, r, flag in rows]
-        return jax.tree.unflatten(jax.tree.structure(updates), held), state
+        new_updates, norms = [], dict(state.norms)
+        rows = zip(unique_paths(tree), *map(jax.tree.leaves, (updates, tree)), factors, flags, strict=True)
+        for path, u, p, r, held in rows:
+            new, radius = _hold_jit(u, p, norms[path], rate * r) if held else (u, None)
+            new_updates.append(new)
+            if held:
+                norms[path] = radius
+        return structure_of(updates).unflatten(new_updates), HoldNormState(norms)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -9,6 +9,7 @@ import optax
 
 from adamw_jax._direction.direction import About, about
 from adamw_jax._direction.uphill import points_downhill
+from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.noted import facts_of
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._tree.typing import Directions, Params, Updates
@@ -61,13 +62,17 @@ def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransf
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _is_frozen(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
 def labels_of(patterns: tuple[str, ...], tree: chex.ArrayTree) -> list[str]:
-    """Return for every leaf, in the order of `jax.tree.leaves`, the pattern that decides its direction.
+    """Return for every leaf, frozen ones among them, the pattern that decides its direction.
 
     Raises:
       ValueError: a leaf without a direction, a pattern that matches or decides nothing.
     """
-    paths = leaf_paths(tree)
+    paths = leaf_paths(tree, _is_frozen)
     matches = match_patterns("direction", patterns, paths)
     if None in matches:
         raise ValueError(
@@ -112,7 +117,8 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
         _check_direction(f"direction[{pattern!r}]", each)
 
     def labels(tree: chex.ArrayTree) -> chex.ArrayTree:
-        return jax.tree.unflatten(jax.tree.structure(tree), labels_of(tuple(direction), tree))
+        rows = zip(labels_of(tuple(direction), tree), jax.tree.leaves(tree, is_leaf=_is_frozen), strict=True)
+        return structure_of(tree).unflatten([label for label, leaf in rows if not _is_frozen(leaf)])
 
     return _on_wide_leaves(optax.partition(dict(direction), labels))
 

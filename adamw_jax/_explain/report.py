@@ -3,6 +3,8 @@
 import dataclasses
 import html
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import optax
 
 from adamw_jax._optimizer.observe import ObserveState
 from adamw_jax._tree import table
-from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.state import value_of
 
 QUANTITIES = ("weight_rms", "gradient_rms", "step_rms", "ratio", "angle")
 """The numbers in a row."""
@@ -33,7 +35,7 @@ class Report:
     """What `report` returns. It prints as a table, shows as one in a notebook, and `to_dict` gives it to a logger.
 
     Attributes:
-      rows: one mapping per parameter, in the order of `jax.tree.leaves`: path; weight_rms, gradient_rms, step_rms;
+      rows: one mapping per parameter, in the order of the paths: path; weight_rms, gradient_rms, step_rms;
         ratio: step_rms / weight_rms; angle: between the weights before and after, in radians. Not a number where there
         is none: before the first observed update, and the angle of weights that are all zero.
       observed: number of the update that the rows tell of, counted from 1; 0 before the first.
@@ -70,6 +72,11 @@ class Report:
     def to_dict(self) -> dict[str, float]:
         """Return {"path/quantity": number}, five per parameter, as loggers take them."""
         return {f"{row['path']}/{name}": row[name] for row in self.rows for name in QUANTITIES}
+
+
+def _in_order(path: str) -> list[Any]:
+    """Return what sorts paths as their leaves are in a tree: "layers/2" before "layers/10"."""
+    return [[int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)] for name in path.split("/")]
 
 
 def _all_observed(state: Any) -> list[ObserveState]:
@@ -117,9 +124,10 @@ def report(state: optax.OptState) -> Report:
     if np.ndim(node.count) > 0:
         raise ValueError(f"`state` must be that of one run, got {np.size(node.count)} of them")
     observed = int(node.observed)
-    trees = jax.device_get([node.weight_rms, node.gradient_rms, node.step_rms, node.angle])
+    fields = jax.device_get([node.weight_rms, node.gradient_rms, node.step_rms, node.angle])
     rows = []
-    for path, *numbers in zip(leaf_paths(node.weight_rms), *map(jax.tree.leaves, trees), strict=True):
+    for path in sorted(fields[0], key=_in_order) if isinstance(fields[0], Mapping) else ():
+        numbers = [value_of(field[path]) for field in fields]
         weight, gradient, step, angle = (float(number) if observed else math.nan for number in numbers)
         ratio = step / weight if weight else (math.inf if step else math.nan)
         turned = math.nan if weight == 0 else angle

@@ -118,7 +118,7 @@ def decoupled(
         scale_by_multipliers(lr_multipliers),
         add_decoupled_decay(weight_decay, form=decay, factor=factor),
         soft_threshold(proximal_l1, factor=factor),
-        held(hold_norm, weight_decay=weight_decay, lr_multipliers=lr_multipliers),
+        held(hold_norm, weight_decay=weight_decay, proximal_l1=proximal_l1, lr_multipliers=lr_multipliers),
         freeze_where(freeze, lr_multipliers),
         negate(),
         round_to_params(round_params),

@@ -1,6 +1,7 @@
 """What every step does to every parameter, kept in the state as a few scalars per leaf."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import chex
 import jax
@@ -9,25 +10,31 @@ import optax
 
 from adamw_jax._optimizer.plan import with_plan_of
 from adamw_jax._tree import checks
+from adamw_jax._tree.loop import params_or_updates
+from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype
 
+PerPath: TypeAlias = Mapping[str, chex.Array]
+"""{path: scalar}"""
+
 
 class Seen(NamedTuple):
-    """What was seen of one update: trees of scalars with the parameters' structure, see `ObserveState`."""
+    """The quantities of one update, as in `ObserveState`."""
 
-    weight_rms: chex.ArrayTree
-    gradient_rms: chex.ArrayTree
-    step_rms: chex.ArrayTree
-    angle: chex.ArrayTree
+    weight_rms: PerPath
+    gradient_rms: PerPath
+    step_rms: PerPath
+    angle: PerPath
 
 
 class ObserveState(NamedTuple):
-    """State of `observe`: `report` reads it. The trees have the parameters' structure and a scalar per leaf.
+    """State of `observe`: `report` reads it.
 
     Attributes:
       count: updates made, int32.
-      observed: number of the update that the trees tell of, counted from 1; 0 where none has been observed yet.
+      observed: number of the latest observed update, counted from 1; 0 before the first. The mappings {path: scalar}
+        are of that update.
       weight_rms: root of the mean square of the weights before that update.
       gradient_rms: that of what came in, the gradients.
       step_rms: that of what went out, the updates to be added.
@@ -37,10 +44,10 @@ class ObserveState(NamedTuple):
 
     count: chex.Array
     observed: chex.Array
-    weight_rms: chex.ArrayTree
-    gradient_rms: chex.ArrayTree
-    step_rms: chex.ArrayTree
-    angle: chex.ArrayTree
+    weight_rms: PerPath
+    gradient_rms: PerPath
+    step_rms: PerPath
+    angle: PerPath
     inner_state: optax.OptState
 
 
@@ -57,8 +64,17 @@ def _real(leaf: Any) -> chex.Array:
     return jax.lax.convert_element_type(leaf, arithmetic_dtype(leaf))
 
 
+def _scaled(leaf: Any) -> tuple[chex.Array, chex.Array]:
+    """Return x / m and m = max |x|, or 1 for zeros: squares of x itself under- and overflow."""
+    x = _real(leaf)
+    largest = jnp.max(jnp.abs(x))
+    largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    return x / largest, largest
+
+
 def _rms(leaf: Any) -> chex.Array:
-    return jnp.sqrt(jnp.mean(jnp.square(_real(leaf)))).astype(jnp.result_type(float))
+    x, largest = _scaled(leaf)
+    return (largest * jnp.sqrt(jnp.mean(jnp.square(x)))).astype(jnp.result_type(float))
 
 
 def _angle(weight: Any, step: Any) -> chex.Array:
@@ -66,18 +82,22 @@ def _angle(weight: Any, step: Any) -> chex.Array:
 
     The arc cosine of the normalized product would have no digits left where the angle is below 1e-3.
     """
-    theta, u = _real(weight), _real(step)
+    (theta, of_theta), (u, of_u) = _scaled(weight), _scaled(step)
     if theta.shape != u.shape:
         return jnp.zeros([], jnp.result_type(float))
     square = jnp.sum(theta * theta)
     along = jnp.sum(theta * u) / jnp.where(square == 0, 1.0, square)
     across = jnp.sqrt(jnp.sum(jnp.square(u - along * theta)))
-    return jnp.arctan2(across, jnp.sqrt(square) * (1 + along)).astype(jnp.result_type(float))
+    # Lengths in units of the larger of the two, so that neither product overflows.
+    unit = jnp.maximum(of_theta, of_u)
+    across, along = across * (of_u / unit), (of_theta / unit) + along * (of_u / unit)
+    return jnp.arctan2(across, jnp.sqrt(square) * along).astype(jnp.result_type(float))
 
 
 def _see(weights: Params, gradients: Updates, steps: Updates) -> Seen:
-    weight_rms, gradient_rms, step_rms = (jax.tree.map(_rms, tree) for tree in (weights, gradients, steps))
-    return Seen(weight_rms, gradient_rms, step_rms, jax.tree.map(_angle, weights, steps))
+    rows = [jax.tree.leaves(tree) for tree in (weights, gradients, steps)]
+    quantities = *(map(_rms, row) for row in rows), map(_angle, rows[0], rows[2])
+    return Seen(*(per_path(gradients, quantity) for quantity in quantities))
 
 
 def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.GradientTransformationExtraArgs:
@@ -116,8 +136,8 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
     tx = optax.with_extra_args_support(tx)
 
     def init(params: Params) -> ObserveState:
-        def zeros() -> chex.ArrayTree:
-            return jax.tree.map(lambda _: jnp.zeros([], jnp.result_type(float)), params)
+        def zeros() -> PerPath:
+            return per_path(params, (jnp.zeros([], jnp.result_type(float)) for _ in jax.tree.leaves(params)))
 
         counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
         return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), tx.init(params))
@@ -127,7 +147,7 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
     ) -> tuple[Updates, ObserveState]:
         if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
-        gradients, count = updates, optax.safe_increment(state.count)
+        weights, gradients, count = params_or_updates(updates, params), updates, optax.safe_increment(state.count)
         # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.
         due = (count % every == 0) & (count > 0)
         seen = Seen(state.weight_rms, state.gradient_rms, state.step_rms, state.angle)
@@ -135,7 +155,7 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
 
             def look() -> tuple[chex.Array, Seen]:
                 steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
-                return count > 0, _see(params, gradients, steps)
+                return count > 0, _see(weights, gradients, steps)
 
             # Who needs the answer of a branch comes after it: only so may the update overwrite what the branch reads.
             # Without that order, XLA would copy all parameters and moments at every update.
@@ -147,7 +167,7 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
         else:
             updates, inner_state = tx.update(gradients, state.inner_state, params, **extra_args)
             if due:
-                seen = _see(params, gradients, updates)
+                seen = _see(weights, gradients, updates)
         observed = jnp.where(due, count, state.observed)
         return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
 

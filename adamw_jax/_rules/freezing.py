@@ -27,15 +27,16 @@ def _replace(tree: chex.ArrayTree, flags: list[bool], new: Callable[[Any], Any])
     return structure_of(tree).unflatten([new(leaf) if flag else leaf for leaf, flag in pairs])
 
 
-def _scalar_zero(leaf: Any) -> chex.Array:
-    return jnp.zeros((), jnp.result_type(leaf) if is_floating(leaf) else jnp.float32)
+def _hole(leaf: Any) -> optax.MaskedNode:
+    del leaf
+    return optax.MaskedNode()
 
 
 def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Run `inner` with a scalar zero in the place of every frozen leaf, in parameters and updates alike.
+    """Run `inner` with `optax.MaskedNode()` in the place of every frozen leaf, in parameters and updates alike.
 
-    So the trees in the state of `inner` have the parameters' structure, whatever is frozen, and a scalar where a leaf
-    is. To train a leaf later that has no moments, see `carry_over`.
+    A frozen leaf has nothing in the trees of the state of `inner`, as under `optax.masked`. To train a leaf later that
+    has no moments, see `carry_over`.
 
     Args:
       freeze: the frozen leaves: a pattern, patterns, {pattern: flag}, a function (path, leaf) -> bool, or a tree of
@@ -52,12 +53,12 @@ def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) ->
     >>> params = {"body": jnp.ones((2, 2)), "head": jnp.ones(2)}
     >>> updates, state = tx.update(params, tx.init(params))
     >>> print(updates["body"].sum(), state.trace["body"], state.trace["head"])
-    0.0 0.0 [1. 1.]
+    0.0 MaskedNode() [1. 1.]
     """
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> optax.OptState:
-        return inner.init(_replace(params, frozen_flags(freeze, params), _scalar_zero))
+        return inner.init(_replace(params, frozen_flags(freeze, params), _hole))
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
@@ -66,11 +67,13 @@ def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) ->
         if not any(flags):
             new, state = inner.update(updates, state, params, **extra_args)
             return new, state
-        small = None if params is None else _replace(params, flags, _scalar_zero)
-        new, state = inner.update(_replace(updates, flags, _scalar_zero), state, small, **extra_args)
-        pairs = zip(jax.tree.leaves(updates), jax.tree.leaves(new), flags, strict=True)
-        filled = [jnp.zeros_like(u) if frozen else out for u, out, frozen in pairs]
-        return jax.tree.unflatten(jax.tree.structure(updates), filled), state
+        trained = None if params is None else _replace(params, flags, _hole)
+        new, state = inner.update(_replace(updates, flags, _hole), state, trained, **extra_args)
+        moved = iter(jax.tree.leaves(new))
+        rows = zip(jax.tree.leaves(updates), flags, strict=True)
+        return structure_of(updates).unflatten(
+            [jnp.zeros_like(u) if frozen else next(moved) for u, frozen in rows]
+        ), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

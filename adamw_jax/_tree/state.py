@@ -1,11 +1,14 @@
 """Finding things in a state: nodes by their type, and the parameter that a leaf belongs to."""
 
-from collections.abc import Callable, Mapping
+import collections
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import chex
 import jax
 
 from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.width import own
 
 State = TypeVar("State")
@@ -50,6 +53,41 @@ def value_of(field: Any) -> Any:
     """Return the array of a scalar field, without the box that a framework may have put around it."""
     (leaf,) = jax.tree.leaves(field)
     return leaf
+
+
+def unique_paths(tree: chex.ArrayTree) -> list[str]:
+    """Return the path of every leaf, with "#2", "#3" behind those that an earlier leaf has already.
+
+    >>> unique_paths({"a/b": 0.0, "a": {"b": 1.0}})
+    ['a/b', 'a/b#2']
+    """
+    seen: collections.Counter[str] = collections.Counter()
+    names = []
+    for path in leaf_paths(tree):
+        seen[path] += 1
+        names.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return names
+
+
+def per_path(tree: chex.ArrayTree, values: Iterable[Any]) -> dict[str, Any]:
+    """Return {path: value}, how a state holds scalars per leaf: outside of the parameters' tree and its boxes.
+
+    Args:
+      tree: the parameters, or any tree of their structure.
+      values: one per leaf, in the order of `jax.tree.leaves`; None leaves the leaf out.
+
+    Returns:
+      The mapping; for a tree without leaves the scalar 0, because `optax.tree.map_params` calls `init` with such a tree
+      and takes an empty mapping for one that has to be empty in the state, too.
+
+    >>> per_path({"dense": {"kernel": 2.0, "bias": 3.0}}, [1, None])
+    {'dense/bias': 1}
+    """
+    paths = unique_paths(tree)
+    if not paths:
+        nothing: Any = jax.numpy.zeros([], jax.numpy.result_type(float))
+        return nothing
+    return {path: value for path, value in zip(paths, values, strict=True) if value is not None}
 
 
 KeyPath = tuple[Any, ...]
