@@ -88,7 +88,8 @@ def test_optax_maps_over_the_parameters_in_a_state(name):
     )
     assert jax.tree.structure(mapped) == jax.tree.structure(state)
     shapes = {leaf.shape for leaf in leaves}
-    assert seen and set(seen) <= shapes
+    assert seen
+    assert set(seen) <= shapes
 
 
 @pytest.mark.parametrize("name", WITH_SCALARS)
@@ -146,7 +147,7 @@ def test_a_radius_that_is_not_known_is_taken_at_the_first_held_update():
     tx = aj.adamw(0.1, hold_norm="kernel")
     state = tx.init(PLAIN)
     unknown = jax.tree.map(lambda x: x, state)
-    holds = [node for node in aj_nodes(unknown, aj.states.HoldNormState)]
+    holds = aj_nodes(unknown, aj.states.HoldNormState)
     assert sorted(holds[0].norms) == ["body/kernel", "head/kernel"]
     holds[0].norms["head/kernel"] = jnp.zeros([])
     for step in (tx.update, jax.jit(tx.update)):
