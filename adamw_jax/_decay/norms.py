@@ -111,7 +111,7 @@ def hold_norm(
     def init(params: Params) -> HoldNormState:
         flags = resolve_mask("hold_norm", mask, params)
         decays, thresholds = decays_of(weight_decay, params), thresholds_of(proximal_l1, params)
-        norms = []
+        norms: list[Any] = []
         rows = zip(leaf_paths(params), jax.tree.leaves(params), decays, thresholds, flags, strict=True)
         for path, leaf, decay, threshold, held in rows:
             norms.append(_norm(widen(leaf)) if held else None)

@@ -12,8 +12,9 @@ from adamw_jax._direction.uphill import points_downhill
 from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.noted import facts_of
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
+from adamw_jax._tree.state import is_hole
 from adamw_jax._tree.typing import Directions, Params, Updates
-from adamw_jax._tree.width import cast_like, own, widen
+from adamw_jax._tree.width import cast_like, widen, with_own_buffers
 
 
 def _check_direction(name: str, value: Any) -> Any:
@@ -31,26 +32,13 @@ def _check_direction(name: str, value: Any) -> Any:
     raise TypeError(f"{rule}, got {value!r}{hint}")
 
 
-def _with_own_buffers(state: optax.OptState, params: Params) -> optax.OptState:
-    """Return a fresh state in which no leaf is a parameter or another leaf, so that it can be donated."""
-    seen = set(map(id, jax.tree.leaves(params)))
-
-    def each(leaf: Any) -> Any:
-        if id(leaf) in seen:
-            return own(leaf)
-        seen.add(id(leaf))
-        return leaf
-
-    return jax.tree.map(each, state)
-
-
 def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Show a direction gradients and parameters as wide as the arithmetic: so its state is, from the start."""
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> optax.OptState:
         wide = widen(params)
-        return _with_own_buffers(inner.init(wide), (params, wide))
+        return with_own_buffers(inner.init(wide), (params, wide))
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
@@ -62,17 +50,13 @@ def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransf
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _is_frozen(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
-
-
 def labels_of(patterns: tuple[str, ...], tree: chex.ArrayTree) -> list[str]:
     """Return for every leaf, frozen ones among them, the pattern that decides its direction.
 
     Raises:
       ValueError: a leaf without a direction, a pattern that matches or decides nothing.
     """
-    paths = leaf_paths(tree, _is_frozen)
+    paths = leaf_paths(tree, is_hole)
     matches = match_patterns("direction", patterns, paths)
     if None in matches:
         raise ValueError(
@@ -117,8 +101,8 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
         _check_direction(f"direction[{pattern!r}]", each)
 
     def labels(tree: chex.ArrayTree) -> chex.ArrayTree:
-        rows = zip(labels_of(tuple(direction), tree), jax.tree.leaves(tree, is_leaf=_is_frozen), strict=True)
-        return structure_of(tree).unflatten([label for label, leaf in rows if not _is_frozen(leaf)])
+        rows = zip(labels_of(tuple(direction), tree), jax.tree.leaves(tree, is_leaf=is_hole), strict=True)
+        return structure_of(tree).unflatten([label for label, leaf in rows if not is_hole(leaf)])
 
     return _on_wide_leaves(optax.partition(dict(direction), labels))
 

@@ -17,6 +17,7 @@ from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
 from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._storage.params import round_to_params
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import with_fitting_state
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
 from adamw_jax._tree.width import widen_updates
 
@@ -124,4 +125,4 @@ def decoupled(
         round_to_params(round_params),
     )
     owned = with_learning_rate(learning_rate, with_schedule(schedule, stages))
-    return Optimizer.made_from(plan, hide_frozen(freeze, widen_updates(owned, keep=round_params)))
+    return Optimizer.made_from(plan, with_fitting_state(hide_frozen(freeze, widen_updates(owned, keep=round_params))))

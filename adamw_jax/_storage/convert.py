@@ -1,20 +1,20 @@
 """Moments read from a state, and stored another way."""
 
+import functools
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from adamw_jax._storage.formats import WORDS
 from adamw_jax._storage.loop import PackedMomentsState
-from adamw_jax._tree.checks import path_text
+from adamw_jax._tree.fit import STORED, is_stored_otherwise, parts_of, whole_structure
 from adamw_jax._tree.loop import structure_of
-from adamw_jax._tree.width import arithmetic_dtype
-
-_TREES = ("moments", "mu", "nu", "nu_max", "trace")
-"""Fields of a direction's state that are trees like the parameters."""
+from adamw_jax._tree.state import is_hole, unique_paths
+from adamw_jax._tree.width import arithmetic_dtype, with_own_buffers
 
 
 def _holds_moments(node: Any) -> bool:
@@ -25,21 +25,30 @@ def _moment_nodes(state: Any) -> list[Any]:
     return [node for node in jax.tree.leaves(state, is_leaf=_holds_moments) if _holds_moments(node)]
 
 
-def _storage_in(words: chex.Array) -> Any:
+def _storage_in(words: Any) -> Any:
     return next(each for each in WORDS.values() if each.word == words.dtype)
 
 
+def _fields_of(node: Any) -> dict[str, chex.ArrayTree]:
+    """Return the trees of a direction's state by moment; mu and nu are the same tree where they are in words."""
+    trees = {name: getattr(node, name) for name in node._fields if name in STORED}
+    words = trees.pop("moments", None)
+    return trees if words is None else {"mu": words, "nu": words, **trees}
+
+
 def _read(node: Any) -> dict[str, chex.ArrayTree]:
-    """Return the moments of one direction's state as float32 trees."""
-    trees: dict[str, chex.ArrayTree] = {}
-    for name in node._fields:
-        tree = getattr(node, name)
-        if name == "moments":
-            for index, half in enumerate(("mu", "nu")):
-                trees[half] = jax.tree.map(lambda words, index=index: _storage_in(words).unpack(words)[index], tree)
-        elif name in _TREES:
-            trees[name] = jax.tree.map(lambda x: x.astype(arithmetic_dtype(x)), tree)
-    return trees
+    """Return the moments of one direction's state as trees as wide as the arithmetic."""
+
+    def read(leaf: Any, half: int) -> chex.Array:
+        if jnp.issubdtype(leaf.dtype, jnp.unsignedinteger):
+            moment: chex.Array = _storage_in(leaf).unpack(leaf)[half]
+            return moment
+        return leaf.astype(arithmetic_dtype(leaf))
+
+    return {
+        name: jax.tree.map(functools.partial(read, half=int(name == "nu")), tree)
+        for name, tree in _fields_of(node).items()
+    }
 
 
 def read_moments(state: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
@@ -63,54 +72,77 @@ def read_moments(state: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
     return pairs[0]["mu"], pairs[0]["nu"]
 
 
-def _shapes(trees: chex.ArrayTree) -> dict[str, Any]:
-    leaves = jax.tree.leaves_with_path(trees)
-    return {path_text(path): jnp.shape(leaf) for path, leaf in leaves}
-
-
-def _stored_like(node: Any, like: Any) -> Any:
-    """Return the state of a direction with its moments stored as in `like`, rounded to nearest."""
-    trees, wanted = _read(node), _read(like)
+def _check_moments(node: Any, like: Any) -> None:
+    """Raise a ValueError if two states have not the same moments of the same parameters."""
+    trees, wanted = _fields_of(node), _fields_of(like)
     if sorted(trees) != sorted(wanted):
         raise ValueError(
             f"`like` must have the moments of the state, {sorted(trees)} in a {type(node).__name__}, got "
             f"{sorted(wanted)} in a {type(like).__name__}"
         )
-    shapes, others = _shapes(trees), _shapes(wanted)
+    shapes, others = (
+        dict(zip(unique_paths(each, is_hole), jax.tree.leaves(each, is_leaf=is_hole), strict=True))
+        for each in (trees, wanted)
+    )
     for path in sorted(shapes | others):
-        if shapes.get(path) != others.get(path):
-            raise ValueError(
-                f"`like` must have the shapes of the state's moments, {shapes.get(path, 'none')} at {path!r}, got "
-                f"{others.get(path, 'none')}"
-            )
+        got, want = (jnp.shape(each[path]) if path in each else "none" for each in (others, shapes))
+        frozen = is_hole(shapes.get(path)) or is_hole(others.get(path))
+        if got != want and not frozen:
+            raise ValueError(f"`like` must have the shapes of the state's moments, {want} at {path!r}, got {got}")
 
-    def pack(mu: chex.Array, nu: chex.Array, words: chex.Array) -> chex.Array:
-        storage = _storage_in(words)
-        packed: chex.Array = storage.pack(mu, nu, jnp.full(mu.shape, storage.half, jnp.uint32))
-        return packed
 
+def _with_dtypes(tree: chex.ArrayTree, like: chex.ArrayTree, default: Any) -> list[tuple[Any, Any]]:
+    """Return every leaf with the dtype of its path in `like`; where that is frozen, with the dtype of another leaf."""
+    dtypes = {path: leaf.dtype for path, leaf in zip(unique_paths(like), jax.tree.leaves(like), strict=True)}
+    other = next(iter(dtypes.values()), np.dtype(default))
+    pairs = zip(unique_paths(tree), jax.tree.leaves(tree), strict=True)
+    return [(leaf, dtypes.get(path, other)) for path, leaf in pairs]
+
+
+def _pack(pair: tuple[Any, Any], dtype: Any) -> chex.Array:
+    storage = _storage_in(jax.ShapeDtypeStruct((), dtype))
+    mu, nu = (moment.astype(jnp.float32) for moment in pair)
+    words: chex.Array = storage.pack(mu, nu, jnp.full(mu.shape, storage.half, jnp.uint32))
+    return words
+
+
+def _stored_like(node: Any, like: Any) -> Any:
+    """Return the state of a direction with its moments stored as in `like`, rounded to nearest."""
+    if type(node) is not type(like) or _holds_moments(node):
+        _check_moments(node, like)
+    trees = _read(node)
     fields = {}
     for name in like._fields:
+        target = getattr(like, name)
         if name == "moments":
-            fields[name] = jax.tree.map(pack, trees["mu"], trees["nu"], like.moments)
-        elif name in trees:
-            fields[name] = jax.tree.map(lambda x, to: x.astype(to.dtype), trees[name], getattr(like, name))
+            halves = zip(_with_dtypes(trees["mu"], target, jnp.uint32), jax.tree.leaves(trees["nu"]), strict=True)
+            words = [_pack((mu, nu), dtype) for (mu, dtype), nu in halves]
+            fields[name] = structure_of(trees["mu"]).unflatten(words)
+        elif name in trees or name in node._fields:
+            tree = trees[name] if name in trees else getattr(node, name)
+            cast = [leaf.astype(dtype) for leaf, dtype in _with_dtypes(tree, target, jnp.float32)]
+            fields[name] = structure_of(tree).unflatten(cast)
         else:
-            fields[name] = getattr(node, name, getattr(like, name))
+            fields[name] = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), target)
     return type(like)(**fields)
 
 
 def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptState:
     """Return a state with its moments stored as those of `like` are: packed, narrow or wide.
 
-    Storing rounds each moment once, to the nearest number that can be held; reading is exact.
+    Storing rounds each moment once, to the nearest number that can be held; reading is exact. A count that only narrow
+    moments have, for the seed of their rounding, begins at 0.
 
     Args:
       state: a state, restored with the shapes of the optimizer that wrote it.
-      like: a fresh state of the same optimizer with another `moment_dtype`.
+      like: a fresh state, or the shapes of one, of an optimizer with the same directions and another `moment_dtype`.
+        All else in it may differ, and is taken over by `carry_over` afterwards.
+
+    Returns:
+      `state`, in which only the moments are new.
 
     Raises:
-      ValueError: the states do not fit: other stages, other moments, other shapes.
+      ValueError: the states do not fit: other directions, other moments, other shapes.
 
     >>> from adamw_jax import adamw
     >>> wide, packed = adamw(0.1), adamw(0.1, moment_dtype="packed")
@@ -118,18 +150,26 @@ def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptSta
     >>> print(read_moments(convert_moments(state, packed.init(jnp.zeros(2))))[0].round(3))
     [0.1 0.1]
     """
-    old, new = (jax.tree.leaves(tree, is_leaf=_holds_moments) for tree in (state, like))
-    structure, other = (structure_of(tree, _holds_moments) for tree in (state, like))
-    if structure != other:
-        raise ValueError(f"`like` must be a state of the same stages as `state`, {structure}, got {other}")
-    if not _moment_nodes(state):
+    wanted = {key: part for key, _, part in parts_of(like)}
+    parts, found = [], False
+    for key, _, part in parts_of(state):
+        moments = _holds_moments(part)
+        if moments and key not in wanted:
+            raise ValueError(
+                f"`like` must be a state of the same stages as `state`, {structure_of(state)}, got {structure_of(like)}"
+            )
+        converts = moments or is_stored_otherwise(part, wanted.get(key))
+        found = found or converts
+        parts.append(_stored_like(part, wanted[key]) if converts else part)
+    if not found:
         raise ValueError(f"`state` must contain moments to be stored, got {type(state).__name__} without any")
-    pairs = zip(old, new, strict=True)
-    return structure.unflatten([_stored_like(a, b) if _holds_moments(b) else a for a, b in pairs])
+    return whole_structure(state).unflatten(parts)
 
 
 def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax.OptState:
     """Return `state` with the moments and the count of an Adam state of optax, stored as in `state`.
+
+    Every buffer of what is returned is its own, so that it can be donated.
 
     Args:
       optax_state: what `optax.adam` or `optax.adamw` left.
@@ -151,4 +191,4 @@ def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax
             raise ValueError(f"`{name}` must contain the moments of one Adam, got {len(found)}")
     new = _stored_like(adams[0], into[0])
     state = jax.tree.map(lambda node: new if node is into[0] else node, state, is_leaf=lambda node: node is into[0])
-    return optax.tree.set(state, count=adams[0].count)
+    return with_own_buffers(optax.tree.set(state, count=adams[0].count), optax_state)

@@ -2,12 +2,12 @@
 
 import collections
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import chex
 import jax
+import optax
 
-from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.width import own
 
@@ -55,7 +55,12 @@ def value_of(field: Any) -> Any:
     return leaf
 
 
-def unique_paths(tree: chex.ArrayTree) -> list[str]:
+def is_hole(node: Any) -> bool:
+    """Return True for `optax.MaskedNode()`, which stands where a leaf is frozen."""
+    return isinstance(node, optax.MaskedNode)
+
+
+def unique_paths(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = None) -> list[str]:
     """Return the path of every leaf, with "#2", "#3" behind those that an earlier leaf has already.
 
     >>> unique_paths({"a/b": 0.0, "a": {"b": 1.0}})
@@ -63,7 +68,7 @@ def unique_paths(tree: chex.ArrayTree) -> list[str]:
     """
     seen: collections.Counter[str] = collections.Counter()
     names = []
-    for path in leaf_paths(tree):
+    for path in leaf_paths(tree, is_leaf):
         seen[path] += 1
         names.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
     return names
@@ -85,8 +90,7 @@ def per_path(tree: chex.ArrayTree, values: Iterable[Any]) -> dict[str, Any]:
     """
     paths = unique_paths(tree)
     if not paths:
-        nothing: Any = jax.numpy.zeros([], jax.numpy.result_type(float))
-        return nothing
+        return cast("dict[str, Any]", jax.numpy.zeros([], jax.numpy.result_type(float)))
     return {path: value for path, value in zip(paths, values, strict=True) if value is not None}
 
 
@@ -115,48 +119,3 @@ def parameter_of(path: KeyPath, params: Mapping[KeyPath, Any]) -> KeyPath | None
     """
     suffixes = (path[start:] for start in range(len(path) + 1))
     return next((suffix for suffix in suffixes if suffix in params), None)
-
-
-def _is_whole(node: Any) -> bool:
-    """Return True for the innermost states, whose fields belong together."""
-    fields = getattr(node, "_fields", None)
-    return fields is not None and not any(name.startswith("inner") for name in fields)
-
-
-def carry_over(state: State, fresh: State) -> State:
-    """Return a fresh state with what still fits of an old one: to train leaves that had no moments.
-
-    The states inside are taken whole, count and moments together: where one does not fit, because leaves of it are
-    frozen no longer, it begins afresh. A leaf's first step is then a fresh optimizer's, for its count is new, too. So
-    give leaves that are thawed later a direction of their own, and the others keep their moments.
-
-    Args:
-      state: the state so far.
-      fresh: `init` of the optimizer that goes on, with the same stages.
-
-    Returns:
-      A state of the shapes of `fresh`.
-
-    Raises:
-      ValueError: the two are not states of the same stages.
-
-    >>> from adamw_jax import decoupled, scale_by_adam
-    >>> params = {"body": jax.numpy.ones(2), "head": jax.numpy.ones(2)}
-    >>> directions = {"body": scale_by_adam(), "": scale_by_adam()}
-    >>> cold, warm = (decoupled(directions, 0.1, freeze=freeze) for freeze in ("body", None))
-    >>> _, state = cold.update(params, cold.init(params), params)
-    >>> states = carry_over(state, warm.init(params)).inner_state[0].inner_states
-    >>> print(states["body"].inner_state.count, states[""].inner_state.count)
-    0 1
-    """
-    old, new = (jax.tree.leaves(tree, is_leaf=_is_whole) for tree in (state, fresh))
-    structure, other = (structure_of(tree, _is_whole) for tree in (state, fresh))
-    if structure != other:
-        raise ValueError(f"`fresh` must be a state of the same stages as `state`, {structure}, got {other}")
-
-    def fits(a: Any, b: Any) -> bool:
-        shapes: Any = [jax.tree.map(lambda x: (jax.numpy.shape(x), jax.numpy.result_type(x)), node) for node in (a, b)]
-        return bool(shapes[0] == shapes[1])
-
-    carried: State = structure.unflatten([a if fits(a, b) else b for a, b in zip(old, new, strict=True)])
-    return carried

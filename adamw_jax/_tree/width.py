@@ -26,6 +26,19 @@ def own(x: Any) -> chex.Array:
     return jnp.array(x, copy=True)
 
 
+def with_own_buffers(state: optax.OptState, others: chex.ArrayTree) -> optax.OptState:
+    """Return a state in which no leaf is one of `others` or another leaf, so that it can be donated."""
+    seen = set(map(id, jax.tree.leaves(others)))
+
+    def each(leaf: Any) -> Any:
+        if id(leaf) in seen:
+            return own(leaf)
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(each, state)
+
+
 def is_floating(leaf: Any) -> bool:
     """Return True if a leaf has a real floating dtype: no integers, flags, random keys or float0."""
     return bool(jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.floating))
