@@ -156,7 +156,7 @@ def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptSta
         moments = _holds_moments(part)
         if moments and key not in wanted:
             raise ValueError(
-                f"`like` must be a state of the same stages as `state`, {structure_of(state)}, got {structure_of(like)}"
+                f"`like` must be a state of the same stages as `state`, {whole_structure(state)}, got {whole_structure(like)}"
             )
         converts = moments or is_stored_otherwise(part, wanted.get(key))
         found = found or converts
