@@ -155,9 +155,8 @@ def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptSta
     for key, _, part in parts_of(state):
         moments = _holds_moments(part)
         if moments and key not in wanted:
-            raise ValueError(
-                f"`like` must be a state of the same stages as `state`, {whole_structure(state)}, got {whole_structure(like)}"
-            )
+            stages, others = map(whole_structure, (state, like))
+            raise ValueError(f"`like` must be a state of the same stages as `state`, {stages}, got {others}")
         converts = moments or is_stored_otherwise(part, wanted.get(key))
         found = found or converts
         parts.append(_stored_like(part, wanted[key]) if converts else part)
