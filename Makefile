@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo demo-multiprocess survival test coverage lint docs dist clean
+.PHONY: demo demo-multiprocess survival test quick laws coverage lint docs dist clean
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.demo
@@ -21,8 +21,16 @@ survival: .venv/.filled
 	$(BIN)/python benchmarks/survival.py kills --count 20
 	$(BIN)/python benchmarks/survival.py pair
 
-test: .venv/.filled lint
+# Every law, and the linters at the same time; one that fails does not stop the other.
+test: .venv/.filled
+	$(MAKE) --no-print-directory --jobs 2 --keep-going laws lint
+
+laws: .venv/.filled
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# For work in progress: what runs in this process, without Keras, examples and documents.
+quick: .venv/.filled
+	$(BIN)/python -m pytest -n 2 --dist loadfile --quick
 
 coverage: .venv/.filled
 	$(BIN)/python -m pip install --quiet pytest-cov

@@ -6,6 +6,7 @@ import optax
 import optax.contrib
 
 import adamw_jax as aj
+from tests.running import lenient
 
 RESTARTS = aj.cosine_warm_restarts(5, t_mult=1.5, eta_min=0.1, warmup=2)
 DECAY = {"kernel": (0.01, 0.1)}
@@ -55,7 +56,7 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     ),
     "decoupled steps": lambda: aj.decoupled(aj.scale_by_nadam(), 0.01, accumulate="steps", **EXTRAS),
     "decoupled narrow ademamix": lambda: aj.decoupled(
-        aj.with_narrow_state(optax.contrib.scale_by_ademamix()), 0.01, **EXTRAS
+        aj.with_narrow_state(lenient(optax.contrib.scale_by_ademamix())), 0.01, **EXTRAS
     ),
     "adamw rules over time": lambda: aj.adamw(
         0.01,
@@ -93,7 +94,9 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adamw held norms": lambda: aj.adamw(
         0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
     ),
-    "scale_by_muon by path": lambda: aj.decoupled({"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01),
+    "scale_by_muon by path": lambda: aj.decoupled(
+        {"body/kernel": lenient(aj.scale_by_muon()), "": aj.scale_by_adam()}, 0.01
+    ),
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
     "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
@@ -105,3 +108,15 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
 }
 
 CATALOGUE = OPTIMIZERS | STAGES
+
+STORED = [
+    "adamw all options",
+    "nadamw all options",
+    "sgdw all options",
+    "adamw bfloat16 moments",
+    "adamw packed",
+    "adamw packed8",
+    "decoupled by path",
+    "decoupled narrow ademamix",
+]
+"""One optimizer for each way in which a state lies: wrappers move states, whatever their numbers are."""

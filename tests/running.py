@@ -24,8 +24,29 @@ from adamw_jax import (
     with_schedule,
 )
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""A few thousand numbers do not repay an optimized program: this one is built faster so."""
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_cpu_parallel_codegen_split_count": 32}
+"""XLA's defaults: what users run."""
+
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+"""A few thousand numbers do not repay an optimized program. `conftest.py` sets the same flags for `jax.jit`."""
+optimized_jit = functools.partial(jax.jit, compiler_options=OPTIMIZED)
+"""As users run it: for laws about bits or about a compiled program."""
+
+
+def lenient(tx):
+    """Promote dtypes inside of another package's transformation as JAX does where nothing is set."""
+
+    def standard(function):
+        @functools.wraps(function)
+        def called(*args, **kwargs):
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                return function(*args, **kwargs)
+
+        return called
+
+    tx = optax.with_extra_args_support(tx)
+    return optax.GradientTransformationExtraArgs(standard(tx.init), standard(tx.update))
 
 
 def piece_function(piece):

@@ -147,6 +147,7 @@ def test_multipliers_and_decays_may_change_between_save_and_restore(manager, mak
     chex.assert_trees_all_equal(restored, run)
 
 
+@pytest.mark.usefixtures("lenient")
 def test_an_optax_adamw_run_goes_on_as_ours(manager):
     theirs, ours = optax.adamw(0.01, weight_decay=0.1), aj.adamw(0.01, weight_decay=0.1, coupling="learning_rate")
     run = train(theirs, start(theirs), range(4))

@@ -101,6 +101,7 @@ def test_rows_are_the_numbers_of_the_formulas():
         "learning-rate schedule",
     ],
 )
+@pytest.mark.usefixtures("lenient")
 def test_the_decay_at_the_peak_is_what_the_first_updates_do(options, decay):
     options = {
         "learning_rate": 0.01,

@@ -198,6 +198,7 @@ OURS = {
 }
 
 
+@pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("to", OURS)
 @pytest.mark.parametrize("peer", PEERS)
 def test_both_sides_of_a_conversion_train_alike(peer, to):

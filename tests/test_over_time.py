@@ -35,6 +35,7 @@ def run(tx, grads, params=P):
     return rows, state
 
 
+@pytest.mark.usefixtures("lenient")
 def test_a_decay_with_a_schedule_is_optaxs():
     schedule = optax.cosine_decay_schedule(0.4, 20)
     grads = gradients(20)
@@ -78,6 +79,7 @@ DIRECTIONS = {
 }
 
 
+@pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_a_leaf_thaws_warm(name):
     at = 6
@@ -114,6 +116,7 @@ def test_a_leaf_without_moments_thaws_as_under_a_fresh_adam():
         np.testing.assert_allclose(updates["head"]["kernel"], straight[k][0]["head"]["kernel"], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("lenient")
 def test_what_moves_is_told_at_a_count_and_at_the_peak():
     thaw = optax.linear_schedule(0.0, 1.0, 100, 50)
     options = {"weight_decay": {"kernel": optax.cosine_decay_schedule(0.4, 1000)}, "lr_multipliers": {"body": thaw}}
