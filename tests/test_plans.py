@@ -9,7 +9,7 @@ import pytest
 
 import adamw_jax as aj
 from adamw_jax._direction.direction import about
-from adamw_jax._optimizer.plan import plan_of
+from adamw_jax._optimizer.optimizer import plan_of
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 

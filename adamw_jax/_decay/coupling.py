@@ -1,7 +1,6 @@
 """Couplings: c, the part of a decay's factor that follows the learning rate and the schedule."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,14 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._rules.leaf import is_matrix
+from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._rules.masks import resolve_mask
+from adamw_jax._rules.values import Resolved
 from adamw_jax._tree import checks
-from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Mask, Scalar
-
-NOT_NORMALIZED = r"embed|logits|lm_head|(^|/)(head|classifier|output)(/|$)"
-"""Paths of the matrices that no normalization follows, as far as names tell: embeddings and output layers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +53,11 @@ class Schedule:
         """Return for every leaf, in the order of `jax.tree.leaves`, whether c is the one of normalized layers."""
         return [False] * len(jax.tree.leaves(params))
 
+    def resolved(self, params: chex.ArrayTree) -> "Schedule":
+        """Return the coupling with its rules resolved for a tree, see `Resolved`."""
+        del params
+        return self
+
 
 @dataclasses.dataclass(frozen=True)
 class LearningRate(Schedule):
@@ -91,8 +92,7 @@ class Corrected(LearningRate):
 
     Attributes:
       layers: the layers that a normalization follows: a pattern, patterns, a function (path, leaf) -> bool, or a tree
-        of flags. None: the matrices (see `matrices`) whose paths do not look like an embedding or an output layer
-        (`NOT_NORMALIZED`).
+        of flags. None: the matrices (see `matrices`) whose names are not those of embeddings and output layers.
       peak: the largest alpha eta of the run, > 0. None: an optimizer finds it where rate and schedule are numbers or
         `cosine_warm_restarts` with `eta_max_decay` <= 1.
 
@@ -139,8 +139,11 @@ class Corrected(LearningRate):
         """Return for every leaf, in the order of `jax.tree.leaves`, whether a normalization follows its layer."""
         if self.layers is not None:
             return resolve_mask("layers", self.layers, params)
-        pairs = zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
-        return [is_matrix(path, leaf) and re.search(NOT_NORMALIZED, path) is None for path, leaf in pairs]
+        return [leaf.role == "matrix" for leaf in leaves_of(params)]
+
+    def resolved(self, params: chex.ArrayTree) -> "Corrected":
+        """Return the coupling with its rules resolved."""
+        return dataclasses.replace(self, layers=Resolved(self.flags(params)))
 
 
 COUPLINGS = {coupling.name: coupling for coupling in (LearningRate(), Schedule(), Constant(), Corrected())}

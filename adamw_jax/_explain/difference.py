@@ -1,27 +1,34 @@
-"""What changed between two tables of the same parameters."""
+"""What changed between two tables of the same parameters: everything that their plans hold."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
+
+from adamw_jax._direction.direction import About, about
+from adamw_jax._optimizer.factors import values_at
 from adamw_jax._tree import table
+from adamw_jax._tree.checks import is_number, is_traced
+
+if TYPE_CHECKING:
+    from adamw_jax._explain.explanation import Explanation
+
+COUNTS = np.unique(np.geomspace(1, 100_001, 60).astype(np.int64)) - 1
+"""Counts at which functions are compared."""
+
+ALL = "(all)"
+"""In the place of a path, for a change that all parameters share."""
+
+RULES = {"multiplier": "multiplier", "l1": "l1", "l2": "l2", "proximal_l1": "threshold"}
+"""Columns of values that may be schedules -> attributes of `LeafPlan`."""
 
 COMPARED = (
-    "shape",
-    "dtype",
-    "direction",
-    "frozen",
-    "multiplier",
-    "rate",
-    "l1",
-    "proximal_l1",
-    "l2",
-    "decay",
-    "corrected",
-    "moves",
-    "state_bytes",
+    *("shape", "dtype", "frozen", "held", "multiplier", "rate", "l1", "proximal_l1", "l2", "decay", "corrected"),
+    *("moves", "state_bytes"),
 )
-"""The columns that are compared: what a parameter gets, not by which rule; `turn`, too, where both tables tell it."""
+"""The columns that are compared: what a parameter gets, not by which rule; `turn`, too, where both tables have it."""
 
 _TITLES = {"path": "parameter", "what": "what", "old": "old", "new": "new"}
 
@@ -31,43 +38,107 @@ class Difference:
     """What `Explanation.diff` returns. It prints as a table; it is false where nothing changed.
 
     Attributes:
-      rows: one mapping per changed value: path, what (a key of `Explanation.rows`), old, new.
+      rows: one mapping per changed value: path, or "(all)" for all parameters; what; old; new.
+      not_compared: what could not be compared, such as the arguments of another package's direction.
     """
 
     rows: list[dict[str, Any]]
+    not_compared: list[str]
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
     def __str__(self) -> str:
-        if not self.rows:
-            return "nothing changed"
-        cells = [{key: table.format_cell(row[key]) for key in _TITLES} for row in self.rows]
-        paths = len({row["path"] for row in self.rows})
-        return f"{table.to_text(_TITLES, cells)}\n{len(self.rows)} values of {paths} parameters changed"
+        lines = ["nothing changed"]
+        if self.rows:
+            paths = len({row["path"] for row in self.rows})
+            cells = [row | {key: _text(row[key]) for key in ("old", "new")} for row in self.rows]
+            lines = [table.to_text(_TITLES, cells), f"{len(self.rows)} values of {paths} parameters changed"]
+        return "\n".join(lines + [f"not compared: {name}" for name in self.not_compared])
 
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rows as plain lists, strings and numbers, as JSON has them."""
-        return {"rows": [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in self.rows]}
+        """Return everything as plain lists, strings and numbers, as JSON has them."""
+        rows = [row | {key: table.plain(_text(row[key])) for key in ("old", "new")} for row in self.rows]
+        return {"rows": rows, "not_compared": self.not_compared}
 
 
-def difference(new: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]]) -> Difference:
-    """Return what differs between the rows of two explanations.
+def _same(a: Any, b: Any) -> bool:
+    """Return True for equal values; functions of the count are equal if they are at `COUNTS`."""
+    if a is b or is_traced(a) or is_traced(b):
+        return a is b
+    if is_number(a) and is_number(b):
+        return float(a) == float(b)
+    if hasattr(a, "update") and hasattr(b, "update") and not isinstance(a, Mapping):
+        a, b = about(a)[:2], about(b)[:2]
+    if dataclasses.is_dataclass(a) and type(a) is type(b):
+        return all(_same(getattr(a, each.name), getattr(b, each.name)) for each in dataclasses.fields(a))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if callable(a) and callable(b) and not isinstance(a, type):
+        return bool(np.array_equal(values_at(a, COUNTS), values_at(b, COUNTS)))
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(np.array_equal(a, b)) if isinstance(a, (jax.Array, np.ndarray)) else bool(a == b)
+
+
+def _text(value: Any) -> Any:
+    """Return a value that a table prints: a function as some of its values."""
+    if callable(value) and not dataclasses.is_dataclass(value) and not isinstance(value, type):
+        said = ", ".join(f"{each:.3g}" for each in values_at(value, COUNTS[[0, 9, 29, -1]]))
+        return f"a function with {said} at counts {', '.join(map(str, COUNTS[[0, 9, 29, -1]]))}"
+    plain = is_number(value) or value is None or isinstance(value, (str, bool, tuple))
+    return value if plain else repr(value)
+
+
+def _settings(told: "Explanation") -> dict[str, Any]:
+    """Return what a plan gives to all parameters alike."""
+    plan = told.plan
+    return {
+        "learning_rate": plan.learning_rate,
+        "schedule": 1.0 if plan.schedule is None else plan.schedule,
+        "form of the decay": plan.form,
+        "coupling": plan.factor.c.name,
+        "coupling: peak": getattr(plan.factor.c, "peak", None),
+        "normalize_decay": plan.factor.normalize_decay,
+        "multiplier_scales_decay": plan.factor.multipliers is not None,
+        "round_params": plan.round_params,
+        "accumulate": plan.accumulate,
+    }
+
+
+def _direction_changes(new: About, old: About) -> list[tuple[str, Any, Any]]:
+    if new.name != old.name:
+        return [("direction", old.name, new.name)]
+    a, b = old.arguments or {}, new.arguments or {}
+    return [(f"direction: {key}", a.get(key), b.get(key)) for key in {**a, **b} if not _same(a.get(key), b.get(key))]
+
+
+def difference(new: "Explanation", old: "Explanation") -> Difference:
+    """Return what differs between two explanations.
 
     Raises:
       ValueError: a path that only one of them has.
     """
-    olds, news = ({row["path"]: row for row in rows} for rows in (old, new))
+    olds, news = ({leaf.path: (leaf, row) for leaf, row in zip(x.leaves, x.rows, strict=True)} for x in (old, new))
     if missing := sorted(olds.keys() ^ news.keys()):
         only = [f"{path!r} ({'new' if path in news else 'old'})" for path in missing]
         raise ValueError(f"`old` must be a table of the same parameters, got some in one table only: {', '.join(only)}")
-    both_told = all(row["scale_invariant"] is not None for row in (*new, *old))
-    compared = (*COMPARED, "turn") if both_told else COMPARED
-    changed = []
-    for path, row in news.items():
-        for key in compared:
-            if row[key] != olds[path][key]:
-                changed.append({"path": path, "what": key, "old": olds[path][key], "new": row[key]})
-    return Difference(changed)
+    before, now = _settings(old), _settings(new)
+    changed = [(ALL, key, before[key], now[key]) for key in now if not _same(before[key], now[key])]
+    directions = {path: _direction_changes(news[path][0].about, olds[path][0].about) for path in news}
+    alike = [each for each in next(iter(directions.values()), []) if all(each in more for more in directions.values())]
+    changed += [(ALL, *each) for each in alike]
+    both_told = all(row["scale_invariant"] is not None for row in (*new.rows, *old.rows))
+    for path, (leaf, row) in news.items():
+        was, its = olds[path]
+        changed += [(path, *each) for each in directions[path] if each not in alike]
+        for key in (*COMPARED, "turn") if both_told else COMPARED:
+            if row[key] != its[key]:
+                changed.append((path, key, its[key], row[key]))
+            elif key in RULES and not _same(getattr(leaf, RULES[key]), getattr(was, RULES[key])):
+                changed.append((path, f"{key} over time", getattr(was, RULES[key]), getattr(leaf, RULES[key])))
+    unknown = {leaf.direction for leaf, _ in news.values() if leaf.about.arguments is None}
+    names = [f"the arguments of the direction {name!r}" for name in sorted(unknown)]
+    return Difference([dict(zip(_TITLES, each, strict=True)) for each in changed], names)

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 
 from adamw_jax._explain.explanation import Explanation
-from adamw_jax._explain.matches import rule_warnings
+from adamw_jax._explain.matches import plan_warnings, rule_warnings
 from adamw_jax._explain.memory import abstract, state_bytes_of
-from adamw_jax._explain.peaks import Factors, counts_of, factors_of, peaks_of
 from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
-from adamw_jax._explain.turns import turns_of
-from adamw_jax._optimizer.plan import plan_of
+from adamw_jax._explain.turns import turn_of
+from adamw_jax._optimizer.factors import counts_of
+from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Mask
@@ -79,24 +79,23 @@ def explain(
     shapes = abstract(params)
     state_bytes, scalar_bytes = state_bytes_of(jax.eval_shape(tx.init, shapes), shapes)
     if at is None:
-        counts, factors = counts_of(updates), peaks_of(plan, updates)
+        factors, counts = plan.run(updates), counts_of(updates)
     else:
         checks.check_count("at", at, low=0)
         if updates is not None and at >= checks.check_count("updates", updates):
             raise ValueError(f"`at` must be below the `updates` of the run, {updates}, got {at}")
-        counts = np.array([at])
-        factors = Factors(*(None if x is None else float(x[0]) for x in factors_of(plan, counts)))
-    rows = rows_of(plan, factors, counts, params, shapes, updates_per_epoch)
+        factors, counts = plan.factors(at), np.array([at])
+    leaves = plan.leaves(shapes)
+    rows = rows_of(plan, leaves, factors, counts, params, updates_per_epoch)
     invariant: list[Any] = [None] * len(rows)
     if scale_invariant is not None:
         invariant = list(resolve_mask("scale_invariant", scale_invariant, shapes))
-    extras = zip(rows, jax.tree.leaves(shapes), aliases_of(params), state_bytes, invariant, strict=True)
-    for row, leaf, aliases, size, is_invariant in extras:
-        row["state_bytes"], row["scale_invariant"] = size, is_invariant
-        row["flags"] = flags_of(row, leaf, aliases)
-    for row, turn in zip(rows, turns_of(plan, rows, shapes, at), strict=True):
-        row["turn"] = turn
-    texts = rule_warnings(plan, shapes)
+    for row, leaf, aliases, size, flag in zip(rows, leaves, aliases_of(params), state_bytes, invariant, strict=True):
+        row["state_bytes"], row["scale_invariant"] = size, flag
+        row["flags"] = flags_of(row, leaf, aliases, updates)
+        row["turn"] = turn_of(plan, leaf, row, at)
+    peak, eta = float(factors.rate.max()), float(factors.eta.max())
+    texts = rule_warnings(plan, shapes) + plan_warnings(plan, eta, at)
     for text in texts:
         warnings.warn(text, stacklevel=2)
     totals = {
@@ -110,11 +109,11 @@ def explain(
         "frozen": sum(row["size"] for row in rows if row["multiplier"] == 0),
     }
     summary = {
-        "learning_rate": factors.alpha,
-        "eta": factors.eta,
+        "learning_rate": peak / eta if eta else float(factors.alpha.max()),
+        "eta": eta,
         "coupling": plan.factor.c.name,
-        "norm": float(plan.factor.norm(factors.period)),
+        "norm": float(factors.norm.max()),
         "decay_form": type(plan.form).__name__.lower(),
         "at": at,
     }
-    return Explanation(rows, totals, summary, texts)
+    return Explanation(rows, totals, summary, texts, plan, leaves)

@@ -5,6 +5,8 @@ import html
 from typing import Any
 
 from adamw_jax._explain.difference import Difference, difference
+from adamw_jax._optimizer.leaves import LeafPlan
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._tree import table
 
 COLUMNS = {
@@ -13,6 +15,8 @@ COLUMNS = {
     "dtype": "dtype",
     "size": "size",
     "direction": "direction",
+    "why": "by",
+    "held": "held",
     "rate_rule": "rate rule",
     "multiplier": "r",
     "rate": "rate",
@@ -33,6 +37,8 @@ COLUMNS = {
 
 _OPTIONAL = (
     "direction",
+    "why",
+    "held",
     "rate_rule",
     "multiplier",
     "l1",
@@ -51,8 +57,9 @@ class Explanation:
 
     Attributes:
       rows: one mapping per parameter, in the order of `jax.tree.leaves`:
-        path, shape, dtype, size; direction: its name, None where all leaves have one; frozen: by `freeze`, without
-        moments; corrected: decays by the corrected coupling;
+        path, shape, dtype, size; role, see `leaf_roles`; why: the part of the name that decided about the role, where
+        `matrices` or a corrected coupling asked for it; direction: its name, None where all leaves have one; frozen: by
+        `freeze`, without moments; held: at its norm; corrected: decays by the corrected coupling;
         rate_rule, multiplier, rate: the pattern (or kind of rule) that gave r, and alpha eta r;
         decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
         decay: share of the weight that l2 takes away in an update;
@@ -67,17 +74,21 @@ class Explanation:
       totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements.
       peaks: learning rate, eta, and normalization n, what multiplies the decay, its form, and `at`, the count or None.
       warnings: about the rules.
+      plan: the optimizer's options.
+      leaves: what they give to each parameter, as numbers and schedules.
     """
 
     rows: list[dict[str, Any]]
     totals: dict[str, Any]
     peaks: dict[str, Any]
     warnings: list[str]
+    plan: Plan = dataclasses.field(repr=False, compare=False)
+    leaves: list[LeafPlan] = dataclasses.field(repr=False, compare=False)
 
     def _columns(self) -> dict[str, str]:
         def says_something(key: str) -> bool:
             usual = 1.0 if key == "multiplier" else 0.0
-            return any(row[key] is not None and row[key] not in ((), usual) for row in self.rows)
+            return any(row[key] is not None and row[key] not in ((), usual, False) for row in self.rows)
 
         return {key: title for key, title in COLUMNS.items() if key not in _OPTIONAL or says_something(key)}
 
@@ -108,7 +119,10 @@ class Explanation:
         return table.to_html(self._columns(), self.rows, self._last(), "flags") + notes
 
     def diff(self, old: "Explanation") -> Difference:
-        """Return what is another for each parameter than it was: to be looked at before a run is resumed.
+        """Return what changed for each parameter and for all: to be looked at before a run is resumed.
+
+        Everything that the plans hold is compared; functions at counts up to 100,000. What cannot be compared, the
+        arguments of another package's direction, is named.
 
         Args:
           old: what the parameters got before.
@@ -116,9 +130,9 @@ class Explanation:
         Raises:
           ValueError: the tables are not of the same parameters; it lists which differ.
         """
-        return difference(self.rows, old.rows)
+        return difference(self, old)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dictionaries, lists, strings and numbers, as JSON has them."""
-        rows = [{key: list(v) if isinstance(v, tuple) else v for key, v in row.items()} for row in self.rows]
+        rows = [{key: table.plain(value) for key, value in row.items()} for row in self.rows]
         return {"rows": rows, "totals": self.totals, "peaks": self.peaks, "warnings": self.warnings}

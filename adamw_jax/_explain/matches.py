@@ -50,3 +50,20 @@ def rule_warnings(plan: Plan, params: chex.ArrayTree) -> list[str]:
         if times > 1:
             texts.append(f"{times} parameters have the path {path!r}: rules by name cannot tell them apart")
     return texts
+
+
+def plan_warnings(plan: Plan, eta: float, at: int | None) -> list[str]:
+    """Return what is to be looked at twice in the options that all parameters share.
+
+    Args:
+      plan: the options.
+      eta: the largest factor of the schedule.
+      at: the count that the table is for; None is a run.
+    """
+    if plan.schedule is None or at is not None or 0.1 <= eta <= 10 or eta == 0:
+        return []
+    what = "an infinite number" if eta == float("inf") else f"{eta:.3g}"
+    return [
+        f"`schedule`: the largest factor is {what}, but the factor multiplies the learning rate and should be near 1: "
+        "a schedule of learning rates is `learning_rate`, or `schedule` after a division by its peak"
+    ]

@@ -57,11 +57,8 @@ class Report:
         return f"update {self.observed:,}; ^ largest, v smallest of its column, ! not finite; angles in radians"
 
     def __str__(self) -> str:
-        cells = self._cells()
-        widths = {name: max(len(_TITLES[name]) + 1, *(len(row[name]) for row in cells), 0) for name in QUANTITIES}
-        titles = _TITLES | {name: f"{_TITLES[name]} ".rjust(width) for name, width in widths.items()}
-        padded = [row | {name: row[name].rjust(width) for name, width in widths.items()} for row in cells]
-        return f"{table.to_text(titles, padded)}\n{self._note()}"
+        titles = _TITLES | {name: f"{_TITLES[name]} " for name in QUANTITIES}
+        return f"{table.to_text(titles, self._cells(), right=QUANTITIES)}\n{self._note()}"
 
     __repr__ = __str__
 

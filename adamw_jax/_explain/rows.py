@@ -1,7 +1,8 @@
-"""The rows of the table: what each parameter gets from the rules, and what that amounts to."""
+"""The rows of the table: what each leaf gets from the plan, and what that amounts to."""
 
 import collections
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -9,94 +10,79 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._decay.decay import decays_of
-from adamw_jax._decay.forms import Huber
-from adamw_jax._decay.proximal import thresholds_of
-from adamw_jax._direction.by_path import names_of
+from adamw_jax._decay.forms import Decoupled, Huber
 from adamw_jax._explain.matches import matched_rules
-from adamw_jax._explain.peaks import Factors, values_of
+from adamw_jax._optimizer.factors import Factors, largest_at
+from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._optimizer.plan import Plan
-from adamw_jax._rules.freezing import frozen_flags
-from adamw_jax._rules.leaf import is_matrix
-from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 
 
-def _largest(value: Any, counts: np.ndarray) -> float:
-    """Return a rule's value, for a schedule its largest at some counts."""
-    return float(values_of(value, counts).max()) if checks.is_schedule(value) else float(value)
+def _size_of(leaf: Any, form: Decoupled) -> float | None:
+    """Return the root mean square of a parameter that is an array, for the form whose half-life depends on it."""
+    is_known = isinstance(leaf, (jax.Array, np.ndarray)) and not checks.is_traced(leaf) and leaf.size
+    if not isinstance(form, Huber) or not is_known:
+        return None
+    return float(np.sqrt(np.mean(np.square(np.asarray(leaf, np.float32)))))
 
 
-def _sizes(plan: Plan, params: chex.ArrayTree) -> list[float | None]:
-    """Return the root mean squares of parameters that are arrays, for the form whose half-life depends on them."""
-    leaves = jax.tree.leaves(params)
-    if not isinstance(plan.form, Huber):
-        return [None] * len(leaves)
-    known = [isinstance(leaf, (jax.Array, np.ndarray)) and not checks.is_traced(leaf) for leaf in leaves]
-    return [
-        float(np.sqrt(np.mean(np.square(np.asarray(leaf, np.float32))))) if is_known and leaf.size else None
-        for leaf, is_known in zip(leaves, known, strict=True)
-    ]
+def _decay_rule(matched: str | None, leaf: LeafPlan, plan: Plan) -> str | None:
+    """Return the rule that gave a decay; a function that gave 0 gave none."""
+    is_zero = checks.equals(leaf.l1, 0) and checks.equals(leaf.l2, 0)
+    return None if is_zero and callable(plan.weight_decay) else matched
 
 
 def rows_of(
     plan: Plan,
+    leaves: Sequence[LeafPlan],
     factors: Factors,
     counts: np.ndarray,
     params: chex.ArrayTree,
-    shapes: chex.ArrayTree,
     updates_per_epoch: float | None,
 ) -> list[dict[str, Any]]:
     """Return a row per parameter, without what is known of the whole state.
 
     Args:
       plan: the optimizer's options.
-      factors: alpha, eta and period that the numbers are for.
+      leaves: what they give to the parameters.
+      factors: at counts among which each has the peak that the numbers are for.
       counts: where schedules among the rules are evaluated; of several values the largest counts.
       params: the parameters or their shapes.
-      shapes: their shapes.
       updates_per_epoch: for timescales in epochs.
     """
-    multipliers, decays = multipliers_of(plan.lr_multipliers, shapes), decays_of(plan.weight_decay, shapes)
-    columns: dict[str, Any] = {
-        "frozen": frozen_flags(plan.freeze, shapes),
-        "corrected": plan.factor.flags(shapes),
-        "rate_rule": matched_rules("lr_multipliers", plan.lr_multipliers, shapes),
-        "decay_rule": matched_rules("weight_decay", plan.weight_decay, shapes),
-        "direction": names_of(plan.direction, shapes),
-        "size": _sizes(plan, params),
-    }
-    if len(set(columns["direction"])) == 1:
-        columns["direction"] = [None] * len(multipliers)
-    thresholds = thresholds_of(plan.proximal_l1, shapes)
-    sides = (False, True) if plan.factor.c.by_layer else (False,)
-    share_of = {side: float(plan.factor.of(**factors._asdict(), normalized=side)) for side in sides}
+    names = {leaf.direction for leaf in leaves}
+    by_role = plan.factor.c.by_layer or getattr(plan.weight_decay, "label", None) == "matrices"
+    rate = float(factors.rate.max())
+    shares = {side: float(factors.decay(side).max()) for side in {leaf.normalized for leaf in leaves}}
+    rate_rules = matched_rules("lr_multipliers", plan.lr_multipliers, params)
+    decay_rules = matched_rules("weight_decay", plan.weight_decay, params)
     rows = []
-    for i, (path, leaf) in enumerate(zip(leaf_paths(shapes), jax.tree.leaves(shapes), strict=True)):
-        given = {"multiplier": multipliers[i], "l1": decays[i][0], "l2": decays[i][1], "proximal_l1": thresholds[i]}
-        values = {key: _largest(value, counts) for key, value in given.items()}
-        r = values["multiplier"] = 0.0 if columns["frozen"][i] else values["multiplier"]
+    columns = zip(leaves, jax.tree.leaves(params), rate_rules, decay_rules, strict=True)
+    for leaf, array, rate_rule, decay_rule in columns:
+        given = {"multiplier": leaf.multiplier, "l1": leaf.l1, "l2": leaf.l2, "proximal_l1": leaf.threshold}
+        values = {key: largest_at(value, counts) for key, value in given.items()}
+        r = values["multiplier"] = 0.0 if leaf.frozen else values["multiplier"]
         scale = r if plan.factor.multipliers is not None else float(r > 0)
-        share = share_of[columns["corrected"][i]] * scale * values["l2"]
+        share = shares[leaf.normalized] * scale * values["l2"]
         rows.append(
             {
-                "path": path,
-                "shape": tuple(leaf.shape),
+                "path": leaf.path,
+                "shape": leaf.shape,
                 "dtype": str(leaf.dtype),
                 "size": math.prod(leaf.shape),
-                "direction": columns["direction"][i],
-                "frozen": columns["frozen"][i],
-                "corrected": columns["corrected"][i],
-                "rate_rule": "freeze" if columns["frozen"][i] else columns["rate_rule"][i],
-                "multiplier": r,
-                "rate": factors.alpha * factors.eta * r,
-                "decay_rule": columns["decay_rule"][i],
-                "l1": values["l1"],
-                "proximal_l1": values["proximal_l1"],
-                "l2": values["l2"],
+                "role": leaf.role,
+                "why": leaf.why if by_role and leaf.why.startswith(("name", "container")) else None,
+                "direction": leaf.direction if len(names) > 1 else None,
+                "frozen": leaf.frozen,
+                "held": leaf.held,
+                "corrected": leaf.normalized,
+                "rate_rule": "freeze" if leaf.frozen else rate_rule,
+                "rate": rate * r,
+                "decay_rule": _decay_rule(decay_rule, leaf, plan),
+                **values,
                 "decay": share,
-                "half_life": plan.form.half_life(share, columns["size"][i]),
+                "half_life": plan.form.half_life(share, _size_of(array, plan.form)),
                 "timescale": None if share == 0 or updates_per_epoch is None else 1 / (share * updates_per_epoch),
                 "moves": tuple(key for key, value in given.items() if checks.is_schedule(value)),
             }
@@ -117,21 +103,28 @@ def aliases_of(params: chex.ArrayTree) -> list[list[str]]:
     ]
 
 
-def flags_of(row: dict[str, Any], leaf: Any, aliases: list[str]) -> tuple[str, ...]:
-    """Return where a row is to be looked at twice."""
+FEW = 14
+"""Updates: a decay that halves a weight within so many is to be looked at."""
+
+
+def flags_of(row: dict[str, Any], leaf: LeafPlan, aliases: list[str], updates: int | None) -> tuple[str, ...]:
+    """Return why a row is to be looked at twice."""
     decays = row["l1"] > 0 or row["l2"] > 0 or row["proximal_l1"] > 0
     still = row["multiplier"] == 0 and "multiplier" not in row["moves"]
     finfo: Any = jnp.finfo
     resolution = float(finfo(leaf.dtype).eps) / 2 if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0
+    is_vector = leaf.role not in ("matrix", "embedding", "head")
+    half_life = math.inf if row["half_life"] is None else row["half_life"]
     found = {
         "a leaf of 0 or 1 axes is decayed": decays and len(row["shape"]) < 2 and not still,
-        "a bias, scale or norm is decayed": decays
-        and len(row["shape"]) >= 2
-        and not is_matrix(row["path"], leaf)
-        and not still,
+        "a bias, scale or norm is decayed": decays and len(row["shape"]) >= 2 and is_vector and not still,
         "frozen but holds state: see freeze=": still and not row["frozen"] and row["state_bytes"] > 0,
         "decay takes away more than the weight": row["decay"] > 1,
+        f"decay halves the weight in {half_life:.2g} updates": half_life < FEW and row["decay"] <= 1,
         f"decay per update below the resolution of {row['dtype']}": 0 < row["decay"] < resolution,
         f"same array as {', '.join(aliases)}": bool(aliases),
     }
+    if updates is not None and FEW <= half_life < math.inf:
+        found["half-life below 1 % of the run"] = half_life < updates / 100
+        found["half-life above the run"] = half_life > updates
     return tuple(text for text, holds in found.items() if holds)

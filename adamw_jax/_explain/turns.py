@@ -1,19 +1,14 @@
 """The angle by which an update turns a parameter whose length the loss ignores, in equilibrium."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._decay.forms import Decoupled
-from adamw_jax._direction.by_path import direction_per_leaf
-from adamw_jax._direction.direction import about
+from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._optimizer.plan import Plan
-from adamw_jax._rules.masks import resolve_mask
 
 
 def equilibrium_turn(share: float, averaged: float) -> float:
@@ -55,35 +50,27 @@ def held_share(rate: float, averaged: float) -> float:
     return float(min(root.real for root in np.roots(balance) if np.isreal(root) and root.real > 0))
 
 
-def _turn(row: dict[str, Any], dtype: Any, averaged: float | None, is_held: bool, is_plain: bool) -> float | None:
+def turn_of(plan: Plan, leaf: LeafPlan, row: dict[str, Any], count: int | None) -> float | None:
+    """Return the angle per update of a leaf, in radians; None where it is not known.
+
+    It is known for scale-invariant leaves of float32 or wider that decay by a plain l2 or are held at their norm, and
+    whose direction says how many gradients a step averages. A frozen one does not turn.
+
+    Args:
+      plan: the optimizer's options.
+      leaf: what they give to the leaf.
+      row: the leaf's row, with `scale_invariant`.
+      count: the count that the row is for, None for the peaks.
+    """
     if not row["scale_invariant"]:
         return None
     if row["multiplier"] == 0:
         return 0.0
-    if averaged is None or row["rate"] == 0 or row["l1"] or row["proximal_l1"] or jnp.dtype(dtype).itemsize < 4:
+    averages = leaf.about.averages
+    is_narrow = jnp.dtype(leaf.dtype).itemsize < 4
+    if averages is None or row["rate"] == 0 or row["l1"] or row["proximal_l1"] or is_narrow:
         return None
-    share = held_share(row["rate"], averaged) if is_held else row["decay"]
-    return equilibrium_turn(share, averaged) if (is_held or is_plain) and 0 < share < 1 else None
-
-
-def turns_of(
-    plan: Plan, rows: Sequence[dict[str, Any]], shapes: chex.ArrayTree, count: int | None
-) -> list[float | None]:
-    """Return for every row the angle per update in radians; None where it is not known.
-
-    It is known for scale-invariant leaves of float32 or wider that decay by a plain l2 or are held at their norm, and
-    whose direction tells how many gradients a step averages. A frozen one does not turn.
-
-    Args:
-      plan: the optimizer's options.
-      rows: as `rows_of` returns them, with `scale_invariant`.
-      shapes: the parameters' shapes.
-      count: the count that the rows are for, None for the peaks.
-    """
-    leaves = jax.tree.leaves(shapes)
-    held = [False] * len(leaves) if plan.hold_norm is None else resolve_mask("hold_norm", plan.hold_norm, shapes)
-    numbers = [about(each).averages for each in direction_per_leaf(plan.direction, shapes)]
-    averaged = [None if number is None else number(count) for number in numbers]
-    is_plain = type(plan.form) is Decoupled
-    rest = zip(rows, leaves, averaged, held, strict=True)
-    return [_turn(row, leaf.dtype, number, is_held, is_plain) for row, leaf, number, is_held in rest]
+    averaged = averages(count)
+    share = held_share(row["rate"], averaged) if leaf.held else row["decay"]
+    is_known = leaf.held or type(plan.form) is Decoupled
+    return equilibrium_turn(share, averaged) if is_known and 0 < share < 1 else None

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from adamw_jax._optimizer.averages import Average, steps_taken
-from adamw_jax._optimizer.plan import with_plan_of
+from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._storage.formats import Storage, storage_of
 from adamw_jax._storage.rounding import bits_of, noise, seed_of

@@ -1,5 +1,7 @@
 """`decoupled`: the chain of every optimizer on one screen."""
 
+from typing import Any
+
 import optax
 
 from adamw_jax._decay.coupling import Schedule, coupling_of
@@ -9,8 +11,10 @@ from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
+from adamw_jax._optimizer.factors import largest_rate
+from adamw_jax._optimizer.optimizer import Optimizer, made_per_tree
 from adamw_jax._optimizer.options import with_options_of
-from adamw_jax._optimizer.plan import Optimizer, Plan, largest_rate
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.owner import with_learning_rate, with_schedule
 from adamw_jax._rates.scale import negate, scale_by_rates
 from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
@@ -18,7 +22,7 @@ from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._storage.params import round_to_params
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import with_fitting_state
-from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
+from adamw_jax._tree.typing import Directions, Mask, Params, Rules, Scalar, ScalarOrSchedule
 from adamw_jax._tree.width import widen_updates
 
 
@@ -37,6 +41,7 @@ def decoupled(
     schedule: ScalarOrSchedule | None = None,
     freeze: Mask | None = None,
     hold_norm: Mask | None = None,
+    axes: Any = None,
     round_params: bool = False,
     accumulate: str = "gradients",
 ) -> Optimizer:
@@ -68,6 +73,8 @@ def decoupled(
       schedule: eta_t: from `cosine_warm_restarts`, or any function count -> factor, or a number; None is 1.
       freeze: the leaves that are not trained and have no moments, see `without_moments`, of any dtype; None trains all.
       hold_norm: the leaves whose norm stays what it is at the start, in place of a decay, see the stage `hold_norm`.
+      axes: which axes of the leaves are stacks, inputs and outputs, where names do not tell: "sio" for scanned layers,
+        or {pattern: letters}, see `explain`'s column of roles.
       round_params: round bfloat16 parameters stochastically, see `round_to_params`.
       accumulate: what the direction sees: "gradients", or "steps", alpha eta_t g, as SGDW's velocity does.
 
@@ -111,18 +118,28 @@ def decoupled(
         schedule=schedule,
         freeze=freeze,
         hold_norm=hold_norm,
+        axes=axes,
+        round_params=round_params,
+        accumulate=accumulate,
     )
     rates = scale_by_rates("alpha", *(() if schedule is None else ("eta",)))
-    step = without_moments(freeze, directions(direction))
-    stages = optax.chain(
-        *((rates, step) if accumulate == "steps" else (step, rates)),
-        scale_by_multipliers(lr_multipliers),
-        add_decoupled_decay(weight_decay, form=decay, factor=factor),
-        soft_threshold(proximal_l1, factor=factor),
-        held(hold_norm, weight_decay=weight_decay, proximal_l1=proximal_l1, lr_multipliers=lr_multipliers),
-        freeze_where(freeze, lr_multipliers),
-        negate(),
-        round_to_params(round_params),
-    )
-    owned = with_learning_rate(learning_rate, with_schedule(schedule, stages))
-    return Optimizer.made_from(plan, with_fitting_state(hide_frozen(freeze, widen_updates(owned, keep=round_params))))
+    step, rounding = directions(direction), round_to_params(round_params)
+
+    def stages(params: Params) -> optax.GradientTransformation:
+        its = plan.resolved(params)
+        direct = without_moments(its.freeze, step)
+        rules = {"weight_decay": its.weight_decay, "proximal_l1": its.proximal_l1, "lr_multipliers": its.lr_multipliers}
+        chain = optax.chain(
+            *((rates, direct) if accumulate == "steps" else (direct, rates)),
+            scale_by_multipliers(its.lr_multipliers),
+            add_decoupled_decay(its.weight_decay, form=plan.form, factor=its.factor),
+            soft_threshold(its.proximal_l1, factor=its.factor),
+            held(its.hold_norm, **rules),
+            freeze_where(its.freeze, its.lr_multipliers),
+            negate(),
+            rounding,
+        )
+        return hide_frozen(its.freeze, widen_updates(chain, keep=round_params))
+
+    owned = with_learning_rate(learning_rate, with_schedule(schedule, made_per_tree(stages)))
+    return Optimizer.made_from(plan, with_fitting_state(owned))

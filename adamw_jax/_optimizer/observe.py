@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.plan import with_plan_of
+from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.state import per_path

@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     schedule: ScalarOrSchedule | None
     freeze: Mask | None
     hold_norm: Mask | None
+    axes: Any
     round_params: bool
 
 

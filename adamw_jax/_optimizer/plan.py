@@ -1,19 +1,41 @@
-"""What an optimizer was made from, kept for those who explain and draw it."""
+"""What an optimizer was made from, and what follows for every leaf and for every update."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import optax
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-from adamw_jax._decay.coupling import Schedule
+from adamw_jax._decay.decay import decays_of
 from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled
+from adamw_jax._decay.proximal import thresholds_of
+from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import about
+from adamw_jax._optimizer.factors import Factors, factors_of, factors_of_run
+from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._rates.restarts import WarmRestarts
+from adamw_jax._rules.freezing import frozen_flags
+from adamw_jax._rules.leaf import leaves_of
+from adamw_jax._rules.masks import resolve_mask
+from adamw_jax._rules.multipliers import multipliers_of
+from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules
 from adamw_jax._tree import checks
-from adamw_jax._tree.noted import Noted, facts_of
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
+
+
+def _is_zero(rules: Any) -> bool:
+    """Return True if every value of rules is known to be zero."""
+    if isinstance(rules, Resolved):
+        return all(map(_is_zero, rules.values))
+    if isinstance(rules, Mapping):
+        return all(map(_is_zero, rules.values()))
+    if isinstance(rules, Sequence) and not isinstance(rules, str):
+        return all(map(_is_zero, rules))
+    return rules is None or (checks.is_number(rules) and checks.equals(rules, 0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,14 +52,21 @@ class Plan:
     schedule: ScalarOrSchedule | None
     freeze: Mask | None
     hold_norm: Mask | None
+    axes: Any
+    round_params: bool
+    accumulate: str
 
     def __post_init__(self) -> None:
+        check_rules("weight_decay", self.weight_decay, check_decay)
+        check_rules("proximal_l1", self.proximal_l1, check_multiplier)
+        check_rules("lr_multipliers", self.lr_multipliers, check_multiplier)
         if self.factor.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):
             raise ValueError(
                 "`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, "
                 f"got schedule={self.schedule!r}"
             )
-        if callable(self.learning_rate) and self._only_eta_scales_the_decay() and not self._is_without_decay():
+        only_eta = self.factor.c.needs_eta and not self.factor.c.needs_alpha
+        if callable(self.learning_rate) and only_eta and not (_is_zero(self.weight_decay) and self.proximal_l1 is None):
             raise ValueError(
                 "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could say "
                 f"how much of it is eta, got {self.learning_rate!r}: write learning_rate=peak, schedule=lambda count: "
@@ -45,66 +74,86 @@ class Plan:
                 "decay by the rate as optax does"
             )
 
-    def _only_eta_scales_the_decay(self) -> bool:
-        return self.factor.c.needs_eta and not self.factor.c.needs_alpha
+    def resolved(self, tree: chex.ArrayTree) -> "Plan":
+        """Return the plan for one tree, with every rule as the values that it gives to the leaves.
 
-    def _is_without_decay(self) -> bool:
-        """Return True if every decay is known to be zero."""
-        decay = self.weight_decay
-        return self.proximal_l1 is None and checks.is_number(decay) and checks.equals(decay, 0)
+        A traced value among them belongs to the current trace: a resolved plan is used at once, and not kept.
 
-
-def largest_rate(
-    learning_rate: ScalarOrSchedule, schedule: ScalarOrSchedule | None, coupling: str | Schedule
-) -> Scalar:
-    """Return the largest alpha eta of a run of any length.
-
-    Raises:
-      ValueError: a function gives the rate or the schedule, or the peaks of the schedule grow; it names `coupling`.
-    """
-    grows = False
-    if isinstance(schedule, WarmRestarts):
-        decay = schedule.eta_max_decay
-        grows = schedule.autorestart and not checks.is_traced(decay) and float(decay) > 1
-        schedule = schedule.eta_max
-    if grows or callable(learning_rate) or callable(schedule):
-        why = "`eta_max_decay` is above 1" if grows else "a function gives the learning rate or the schedule"
-        raise ValueError(
-            f"`coupling` must be Corrected(peak=...) where {why}, for the largest product of rate and schedule is not "
-            f"known, got {coupling!r}"
+        Raises:
+          ValueError, TypeError: rules that do not fit the tree.
+        """
+        multipliers = None if self.lr_multipliers is None else Resolved(multipliers_of(self.lr_multipliers, tree))
+        factor = dataclasses.replace(
+            self.factor,
+            coupling=self.factor.c.resolved(tree),
+            multipliers=None if self.factor.multipliers is None else multipliers,
         )
-    return learning_rate if schedule is None else learning_rate * schedule
+        return dataclasses.replace(
+            self,
+            factor=factor,
+            weight_decay=Resolved(decays_of(self.weight_decay, tree)),
+            proximal_l1=None if self.proximal_l1 is None else Resolved(thresholds_of(self.proximal_l1, tree)),
+            lr_multipliers=multipliers,
+            freeze=None if self.freeze is None else Resolved(frozen_flags(self.freeze, tree)),
+            hold_norm=None if self.hold_norm is None else Resolved(resolve_mask("hold_norm", self.hold_norm, tree)),
+        )
 
+    def leaves(self, params: chex.ArrayTree) -> list[LeafPlan]:
+        """Return what every leaf gets, in the order of `jax.tree.leaves`.
 
-class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
-    """A transformation with `plan`, the options that it was made from."""
+        Args:
+          params: the parameters, or their shapes.
 
-    @classmethod
-    def made_from(cls, plan: Plan, transformation: optax.GradientTransformation) -> "Optimizer":
-        """Return the transformation with its plan."""
-        init, update = transformation
-        return cls(init, Noted(update, plan))
+        Raises:
+          ValueError, TypeError: rules that do not fit the parameters.
+        """
+        plan, known, arrays = self.resolved(params), leaves_of(params, self.axes), jax.tree.leaves(params)
+        held = [False] * len(known) if plan.hold_norm is None else resolve_mask("hold_norm", plan.hold_norm, params)
+        columns = zip(
+            known,
+            arrays,
+            map(about, direction_per_leaf(self.direction, params)),
+            multipliers_of(plan.lr_multipliers, params),
+            decays_of(plan.weight_decay, params),
+            thresholds_of(plan.proximal_l1, params),
+            frozen_flags(plan.freeze, params),
+            held,
+            plan.factor.flags(params),
+            strict=True,
+        )
+        return [
+            LeafPlan(
+                path=leaf.path,
+                shape=leaf.shape,
+                dtype=jnp.result_type(array),
+                role=leaf.role,
+                axes=leaf.axes,
+                why=leaf.why,
+                direction=facts.name,
+                multiplier=r,
+                l1=l1,
+                l2=l2,
+                threshold=threshold,
+                frozen=frozen,
+                held=is_held,
+                normalized=normalized,
+                about=facts,
+            )
+            for leaf, array, facts, r, (l1, l2), threshold, frozen, is_held, normalized in columns
+        ]
 
-    @property
-    def plan(self) -> Plan:
-        """The options."""
-        return cast(Plan, plan_of(self))
+    def factors(self, counts: Any) -> Factors:
+        """Return alpha, eta, T_i and c n of the updates that some counts precede.
 
-    def _replace(self, **functions: Any) -> "Optimizer":
-        """Return an optimizer with another `init` or `update`, and the same plan."""
-        return Optimizer.made_from(self.plan, super()._replace(**functions))
+        Args:
+          counts: an array of integers >= 0, or one of them.
+        """
+        return factors_of(self.learning_rate, self.schedule, self.factor, np.atleast_1d(np.asarray(counts, np.int64)))
 
-    def __repr__(self) -> str:
-        direction = "by path" if isinstance(self.plan.direction, Mapping) else about(self.plan.direction).name
-        return f"<adamw_jax optimizer, direction {direction}; in Keras it goes into adamw_jax.keras.OptaxOptimizer>"
+    def run(self, updates: Scalar | None = None) -> Factors:
+        """Return the factors at counts of a run among which each has its peak.
 
-
-def plan_of(transformation: Any) -> Plan | None:
-    """Return the options that a transformation was made from; None for one of another package."""
-    return facts_of(transformation, Plan)
-
-
-def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTransformation) -> Any:
-    """Copy the inner optimizer's plan to the wrapper, if it has one, so that `explain` works on it."""
-    plan = plan_of(inner)
-    return outer if plan is None else Optimizer.made_from(plan, outer)
+        Args:
+          updates: length of the run; None looks at the first 100,000.
+        """
+        return factors_of_run(self.learning_rate, self.schedule, self.factor, updates)

@@ -7,8 +7,8 @@ from adamw_jax._direction.amsgrad import scale_by_amsgrad
 from adamw_jax._direction.momentum import scale_by_momentum
 from adamw_jax._direction.nadam import scale_by_nadam
 from adamw_jax._optimizer.chain import decoupled
+from adamw_jax._optimizer.optimizer import Optimizer
 from adamw_jax._optimizer.options import Options, with_options_of
-from adamw_jax._optimizer.plan import Optimizer
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Rules, Scalar, ScalarOrSchedule
 

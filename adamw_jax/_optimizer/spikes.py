@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.plan import with_plan_of
+from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar

@@ -1,5 +1,6 @@
 """Rules that give one value to each leaf: a number, or a schedule count -> number."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,17 @@ from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Rules, Value
 
 Check = Callable[[str, Any], Value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """Rules that are resolved already, for stages that are made for one tree: `resolve_rules` returns their values.
+
+    Attributes:
+      values: one checked value per leaf, in the order of `jax.tree.leaves`.
+    """
+
+    values: list[Any]
 
 
 def check_multiplier(name: str, value: Any) -> Value:
@@ -100,7 +112,8 @@ def resolve_rules(
         - a number (for decays also a pair (l1, l2)): the same for every leaf;
         - a tree of values with the paths of `params` (boxed or not, in any order of keys);
         - a mapping {pattern: value}: the first pattern found in the leaf's path decides;
-        - a function (path, leaf) -> value.
+        - a function (path, leaf) -> value;
+        - `Resolved` values.
         In a tree, in a mapping, and in what a function returns, a value may be a schedule count -> number.
       params: the parameters, or any tree of their structure.
       check: returns a value in its normal form, or raises.
@@ -114,6 +127,8 @@ def resolve_rules(
     >>> resolve_rules("lr_multipliers", {"bias": 2.0}, {"bias": 0.0, "kernel": 0.0}, check_multiplier, 1.0)
     [2.0, 1.0]
     """
+    if isinstance(rules, Resolved):
+        return rules.values
     paths = leaf_paths(params)
     if is_value(rules):
         if isinstance(rules, tuple) and structure_of(params) == structure_of((0, 0)):
@@ -145,7 +160,7 @@ def resolve_rules(
 
 def check_rules(name: str, rules: Rules | None, check: Check) -> None:
     """Check the values of rules as far as they are known before there are parameters."""
-    if rules is None or (_is_bare(rules) and not is_value(rules)):
+    if rules is None or isinstance(rules, Resolved) or (_is_bare(rules) and not is_value(rules)):
         return
     if is_value(rules):
         check(name, rules)

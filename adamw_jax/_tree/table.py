@@ -1,7 +1,7 @@
 """Tables: aligned text for a terminal, HTML for a notebook."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 
@@ -24,6 +24,11 @@ def format_cell(value: Any) -> str:
     return "; ".join(value) if isinstance(value, tuple) else str(value)
 
 
+def plain(value: Any) -> Any:
+    """Return a cell's value as JSON has it: tuples as lists."""
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
+
+
 def _cells(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [[format_cell(row[key]) if key in row else "" for key in columns] for row in rows]
 
@@ -33,7 +38,10 @@ def _are_numbers(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) 
 
 
 def to_text(
-    columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any] | None = None
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    totals: Mapping[str, Any] | None = None,
+    right: Collection[str] = (),
 ) -> str:
     """Return the table as aligned plain text: words to the left, numbers to the right.
 
@@ -41,6 +49,7 @@ def to_text(
       columns: key -> title.
       rows: key -> value each.
       totals: key -> value of the last line; None for no such line.
+      right: keys of columns that are aligned to the right though their cells are text.
 
     >>> print(to_text({"path": "path", "size": "size"}, [{"path": "w", "size": 10}], {"path": "total", "size": 10}))
     path   size
@@ -52,7 +61,7 @@ def to_text(
     body, last = _cells(columns, rows), [] if totals is None else _cells(columns, [totals])
     lines = [list(columns.values()), *body, *last]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    numbers = _are_numbers(columns, rows)
+    numbers = [each or key in right for each, key in zip(_are_numbers(columns, rows), columns, strict=True)]
 
     def line_of(cells: list[str]) -> str:
         parts = zip(cells, widths, numbers, strict=True)

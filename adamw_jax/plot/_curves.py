@@ -10,14 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from adamw_jax._decay.decay import decays_of
 from adamw_jax._explain.explain import explain
-from adamw_jax._explain.peaks import factors_of, values_of
-from adamw_jax._optimizer.plan import Plan, plan_of
+from adamw_jax._optimizer.factors import Factors, values_at
+from adamw_jax._optimizer.leaves import LeafPlan
+from adamw_jax._optimizer.optimizer import plan_of
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.restarts import WarmRestarts
-from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
-from adamw_jax._tree.paths import leaf_paths
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers tell apart; the line styles repeat what it says."""
@@ -61,12 +60,11 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return labelled
 
 
-def _over_time(plan: Plan, row: Mapping[str, Any], params: chex.ArrayTree, counts: np.ndarray) -> dict[str, Any]:
-    """Return what a parameter's rules say at each count: r, l2, and the scale that r gives the decay."""
-    index = leaf_paths(params).index(row["path"])
-    r = values_of(multipliers_of(plan.lr_multipliers, params)[index], counts) * (not row["frozen"])
-    l2 = values_of(decays_of(plan.weight_decay, params)[index][1], counts)
-    return {"multiplier": r, "l2": l2, "scale": r if plan.factor.multipliers is not None else r > 0}
+def _over_time(plan: Plan, leaf: LeafPlan, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+    """Return the effective rate alpha eta r and the effective decay c n r' l2 of a leaf at every count."""
+    r = values_at(leaf.multiplier, factors.counts) * (not leaf.frozen)
+    share = factors.decay(leaf.normalized) * values_at(leaf.l2, factors.counts)
+    return factors.rate * r, share * (r if plan.factor.multipliers is not None else r > 0)
 
 
 def schedule(
@@ -118,13 +116,14 @@ def schedule(
         _, ax = plt.subplots(3, sharex=True, figsize=(6.4, 6.4), layout="constrained")
     if np.shape(ax) != (3,):
         raise ValueError(f"`ax` must be three axes for a preset, got {ax!r}")
-    factors = factors_of(plan, counts)
+    factors = plan.factors(counts)
+    told = explain(of, params, updates=updates)
+    leaves = {leaf.path: leaf for leaf in told.leaves}
     ax[0].plot(counts, factors.eta, **_style(0))
-    for index, (label, row) in enumerate(_groups(explain(of, params, updates=updates).rows).items()):
-        values = _over_time(plan, row, params, counts)
-        share = plan.factor.of(**factors._asdict(), normalized=row["corrected"]) * values["l2"]
-        ax[1].plot(counts, factors.alpha * factors.eta * values["multiplier"], label=label, **_style(index))
-        ax[2].plot(counts, np.broadcast_to(share * values["scale"], counts.shape), label=label, **_style(index))
+    for index, (label, row) in enumerate(_groups(told.rows).items()):
+        rate, decay = _over_time(plan, leaves[row["path"]], factors)
+        ax[1].plot(counts, rate, label=label, **_style(index))
+        ax[2].plot(counts, decay, label=label, **_style(index))
     for each, title in zip(
         ax, ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)"), strict=True
     ):

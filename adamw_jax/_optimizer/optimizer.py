@@ -1,0 +1,68 @@
+"""An optimizer: optax's pair of functions, with the plan that it was made from."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import optax
+
+from adamw_jax._direction.direction import about
+from adamw_jax._optimizer.plan import Plan
+from adamw_jax._tree.loop import params_or_updates
+from adamw_jax._tree.noted import Noted, facts_of
+from adamw_jax._tree.typing import Params, Updates
+
+
+class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
+    """A transformation with `plan`, the options that it was made from."""
+
+    @classmethod
+    def made_from(cls, plan: Plan, transformation: optax.GradientTransformation) -> "Optimizer":
+        """Return the transformation with its plan."""
+        init, update = transformation
+        return cls(init, Noted(update, plan))
+
+    @property
+    def plan(self) -> Plan:
+        """The options."""
+        return cast(Plan, plan_of(self))
+
+    def _replace(self, **functions: Any) -> "Optimizer":
+        """Return an optimizer with another `init` or `update`, and the same plan."""
+        return Optimizer.made_from(self.plan, super()._replace(**functions))
+
+    def __repr__(self) -> str:
+        direction = "by path" if isinstance(self.plan.direction, Mapping) else about(self.plan.direction).name
+        return f"<adamw_jax optimizer, direction {direction}; in Keras it goes into adamw_jax.keras.OptaxOptimizer>"
+
+
+def plan_of(transformation: Any) -> Plan | None:
+    """Return the options that a transformation was made from; None for one of another package."""
+    return facts_of(transformation, Plan)
+
+
+def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTransformation) -> Any:
+    """Copy the inner optimizer's plan to the wrapper, if it has one, so that `explain` works on it."""
+    plan = plan_of(inner)
+    return outer if plan is None else Optimizer.made_from(plan, outer)
+
+
+def made_per_tree(
+    make: Callable[[Params], optax.GradientTransformation],
+) -> optax.GradientTransformationExtraArgs:
+    """Return the transformation that `make` returns for the parameters at hand, made anew in every call.
+
+    So rules are resolved once per `init` and once per `update`, or trace of it, and a value that is traced never
+    outlives its trace.
+    """
+
+    def init(params: Params) -> optax.OptState:
+        return make(params).init(params)
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        stages = optax.with_extra_args_support(make(params_or_updates(updates, params)))
+        new: tuple[Updates, optax.OptState] = stages.update(updates, state, params, **extra_args)
+        return new
+
+    return optax.GradientTransformationExtraArgs(init, update)
