@@ -145,3 +145,77 @@ def test_a_direction_knows_its_name_and_arguments(made, name, arguments):
     again = jax.tree.map(lambda x: x, made)
     assert about(again).name == name
     assert arguments.items() <= (about(again).arguments or {}).items()
+
+
+def test_rules_are_resolved_once_by_init_and_once_in_a_trace():
+    asked = []
+
+    def rule(name, value):
+        def of(path, leaf):
+            asked.append((name, path))
+            return value
+
+        return of
+
+    tx = aj.adamw(
+        0.1,
+        weight_decay=rule("weight_decay", 0.01),
+        lr_multipliers=rule("lr_multipliers", 0.5),
+        multiplier_scales_decay=True,
+        proximal_l1=rule("proximal_l1", 0.01),
+        freeze=rule("freeze", False),
+        hold_norm=rule("hold_norm", False),
+        coupling=aj.Corrected(rule("layers", True), peak=0.1),
+    )
+    names = ("weight_decay", "lr_multipliers", "proximal_l1", "freeze", "hold_norm", "layers")
+    once = sorted((name, path) for name in names for path in PARAMS)
+    state = tx.init(PARAMS)
+    assert sorted(asked) == once
+    asked.clear()
+    update = jax.jit(tx.update)
+    for _ in range(2):
+        _, state = update(PARAMS, state, PARAMS)
+    assert sorted(asked) == once
+    asked.clear()
+    aj.explain(tx, PARAMS)
+    # The table, and the shapes of the state.
+    assert sorted(asked) == sorted(2 * once)
+
+
+def test_a_traced_value_of_a_rule_does_not_outlive_its_trace():
+    @jax.jit
+    def step(r, params, grads):
+        tx = aj.adamw(0.1, lr_multipliers=lambda path, leaf: r, weight_decay=lambda path, leaf: r * leaf.size)
+        inner = jax.jit(lambda g, s, p: tx.update(g, s, p)[0])
+        state = tx.init(params)
+        return inner(grads, state, params), tx.update(grads, state, params)[0]
+
+    for r in (0.0, 1.0):
+        inside, outside = step(r, PARAMS, PARAMS)
+        expected = -r * (0.1 + r * 4)
+        assert float(inside["kernel"][0, 0]) == pytest.approx(expected, rel=1e-6)  # float32
+        assert float(outside["kernel"][0, 0]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_plan_has_one_row_per_leaf():
+    ramp = aj.linear_warmup(3)
+    tx = aj.decoupled(
+        {"kernel": aj.scale_by_momentum(0.8), "": optax.scale_by_lion()},
+        0.1,
+        weight_decay={"kernel": (0.01, 0.02), "blocks": ramp},
+        lr_multipliers={"head": 0.5},
+        proximal_l1={"head": 0.3},
+        freeze="bias",
+        hold_norm="blocks",
+        axes={"blocks": "sio"},
+        coupling=aj.Corrected("kernel", peak=1.0),
+    )
+    params = {"blocks": jnp.ones((3, 2, 2)), "head": jnp.ones((2, 2)), **PARAMS}
+    rows = {row.path: row for row in plan_of(tx).leaves(jax.eval_shape(lambda: params))}
+    assert list(rows) == ["bias", "blocks", "head", "kernel"]
+    kernel, blocks = rows["kernel"], rows["blocks"]
+    assert (kernel.role, kernel.axes, kernel.l1, kernel.l2, kernel.normalized) == ("matrix", "io", 0.01, 0.02, True)
+    assert (kernel.direction, kernel.about.arguments["momentum"], rows["head"].direction) == ("momentum", 0.8, "lion")
+    assert (blocks.axes, blocks.l2, blocks.held, blocks.normalized) == ("sio", ramp, True, False)
+    assert (rows["head"].multiplier, rows["head"].threshold, rows["bias"].multiplier) == (0.5, 0.3, 1.0)
+    assert [row.frozen for row in rows.values()] == [True, False, False, False]
