@@ -10,7 +10,7 @@ import pytest
 
 import adamw_jax as aj
 from adamw_jax._rules.scaling_tables import RULES
-from benchmarks.transfer import plan
+from benchmarks.transfer import coordinates, plan
 from benchmarks.transfer.trainings import shapes as study_shapes
 from tests.running import quick_jit
 
@@ -291,53 +291,21 @@ def test_the_studys_points_are_those_of_the_default():
         np.testing.assert_allclose(told, wanted, rtol=1e-12)
 
 
-WIDTHS, RATE = (32, 64, 128, 256), 1e-4
-
-
-def changes(width, multipliers):
-    """Return how much the tenth update changes the hidden layer's and the head's outputs, as root mean squares."""
-    keys = jax.random.split(jax.random.key(0), 5)
-    sizes = {"first": (16, width), "hidden": (width, width), "last": (width, 8)}
-    params = {k: jax.random.normal(key, s) / s[0] ** 0.5 for key, (k, s) in zip(keys, sizes.items(), strict=False)}
-    x, y = jax.random.normal(keys[3], (64, 16)), jax.random.normal(keys[4], (64, 8))
-
-    def layers(params, of=None):
-        """Return all layers' outputs; with `of`, those of its weights for the inputs of `params`."""
-        weights = params if of is None else of
-        h = jax.nn.relu(x @ params["first"])
-        deep = jax.nn.relu(h @ params["hidden"])
-        return {"hidden": h @ weights["hidden"], "last": deep @ weights["last"]}
-
-    def step(carry, _):
-        params, state = carry
-        grads = jax.grad(lambda p: jnp.mean((layers(p)["last"] - y) ** 2))(params)
-        updates, state = tx.update(grads, state, params)
-        new = optax.apply_updates(params, updates)
-        moved = jax.tree.map(lambda a, b: jnp.sqrt(jnp.mean((a - b) ** 2)), layers(params, new), layers(params))
-        return (new, state), moved
-
-    tx = aj.adamw(RATE, lr_multipliers=multipliers)
-    _, moved = jax.lax.scan(step, (params, tx.init(params)), length=10)
-    return jax.tree.map(lambda each: each[-1], moved)
-
-
 def test_updates_change_a_layers_outputs_alike_at_every_width():
-    def sized(width):
-        return aj.Run({"first": shape(16, width), "hidden": shape(width, width), "last": shape(width, 8)}, 100, 64)
-
-    one = {"first": 1.0, "hidden": 1.0, "last": 1.0}
     slopes = {}
     for name in ("left", "transferred"):
         found = []
-        for width in WIDTHS:
-            to = aj.transfer({"learning_rate": RATE}, sized(WIDTHS[0]), sized(width))
-            rules = one if name == "left" else to.get("lr_multipliers", one)
-            found.append(quick_jit(changes, static_argnums=0)(width, rules))
-        sizes = {key: np.log([each[key] for each in found]) for key in ("hidden", "last")}
-        slopes[name] = {key: np.polyfit(np.log(WIDTHS), each, 1)[0] for key, each in sizes.items()}
+        for width in coordinates.WIDTHS:
+            rules = coordinates.multipliers(width)
+            if name == "left":
+                rules = dict.fromkeys(rules, 1.0)
+            found.append(quick_jit(coordinates.changes, static_argnums=0)(width, rules))
+        for layer in ("hidden", "last"):
+            sizes = [each[layer][-1] for each in found]
+            slopes[name, layer] = np.polyfit(np.log(coordinates.WIDTHS), np.log(sizes), 1)[0]
     # The powers of the width are 1 and 0 in the limit; found are 0.90, 0.92 and -0.03, 0.00 with one seed.
-    assert min(slopes["left"].values()) > 0.8
-    assert max(map(abs, slopes["transferred"].values())) < 0.1
+    assert min(slopes["left", layer] for layer in ("hidden", "last")) > 0.8
+    assert max(abs(slopes["transferred", layer]) for layer in ("hidden", "last")) < 0.1
 
 
 def test_the_table_says_what_to_type():

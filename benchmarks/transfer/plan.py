@@ -168,7 +168,27 @@ def stages(scored):
     for name in ("width x 2", "batch x 4", "tokens x 4"):
         yield others(name, by_default(base, TARGETS[name]))
     yield curve(base, 4)
+    yield over("width x 4, curve", by_default(base, TARGETS["width x 4"]), [(0.5, 1.0), (2.0, 1.0)], TUNING[:1])
     yield over("all, tuning", by_rule, GRID)
     rate, decay = best_of(scored, "all, tuning")
     yield labelled("all, tuned", by_rule | {"rate": rate, "decay": decay}, REPORTING)
     yield others("all", by_rule)
+    for optimizer in ("held", "muon"):
+        yield from other_optimizers(scored, optimizer, base)
+
+
+def other_optimizers(scored, optimizer, base):
+    """Yield the points of held norms, or of Muon by path: tuned at the base, then four times as wide, in two ways."""
+    start = base | {"optimizer": optimizer} | ({"head": 1.0} if optimizer == "muon" else {})
+    ratios = (0.5, 2.0, 8.0) if optimizer == "muon" else (0.5, 2.0, 8.0)
+    label = f"{optimizer}, base"
+    tried = [start | {"matrices": r, "rate": base["rate"] * f} for r in ratios for f in (0.5, 1.0, 2.0)]
+    yield [point for each in tried for point in labelled(label, each, TUNING[:1])]
+    rows = [p for p in scored if p["label"] == label]
+    best = min(rows, key=lambda p: p["tuning"])
+    best = start | {key: best[key] for key in ("rate", "matrices")}
+    wide = grown(best, {"width": 4})
+    kept = wide | ({"head": 0.25} if optimizer == "muon" else {})
+    for name, point in {"kept": kept, "/ m": kept | {"matrices": best["matrices"] / 4}}.items():
+        pairs = [(f, 1.0) for f in (1 / ROOT, 1.0, ROOT)]
+        yield over(f"{optimizer}, width x 4, {name}", point, pairs, TUNING[:1])

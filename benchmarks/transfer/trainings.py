@@ -1,11 +1,9 @@
 """One training of a small transformer on characters, as a program of its shape with all numbers traced.
 
-A point of the study is a flat record: the shape of the run (width, depth, batch, updates) and its numbers. What a point
-scored is a line of JSON, so that an interrupted study goes on where it stopped.
+A point of the study is a flat record: the shape of the run (width, depth, batch, updates) and its numbers.
 """
 
 import functools
-import json
 import time
 from pathlib import Path
 
@@ -22,8 +20,6 @@ EVALUATED = 512
 """Windows of each of the two parts, to tune by and to report."""
 
 SHAPE = ("width", "depth", "batch", "updates")
-NUMBERS = ("rate", "decay", "b1", "b2", "eps", "matrices", "branch", "seed")
-HELD = r"qkv|out|up|down"
 
 
 @functools.cache
@@ -153,9 +149,3 @@ def score(point):
     numbers = {key: value for key, value in point.items() if key not in (*SHAPE, "optimizer", "label")}
     tuning, reported = train(numbers)
     return point | {"tuning": tuning, "reported": reported, "seconds": round(time.process_time() - begin, 2)}
-
-
-def key_of(point):
-    """Return what tells a point from others: its shape and its numbers, to five digits."""
-    numbers = {k: v for k, v in point.items() if k not in ("label", "tuning", "reported", "seconds")}
-    return json.dumps({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in numbers.items()}, sort_keys=True)
