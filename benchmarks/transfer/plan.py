@@ -180,9 +180,8 @@ def stages(scored):
 def other_optimizers(scored, optimizer, base):
     """Yield the points of held norms, or of Muon by path: tuned at the base, then four times as wide, in two ways."""
     start = base | {"optimizer": optimizer} | ({"head": 1.0} if optimizer == "muon" else {})
-    ratios = (0.5, 2.0, 8.0) if optimizer == "muon" else (0.5, 2.0, 8.0)
     label = f"{optimizer}, base"
-    tried = [start | {"matrices": r, "rate": base["rate"] * f} for r in ratios for f in (0.5, 1.0, 2.0)]
+    tried = [start | {"matrices": r, "rate": base["rate"] * f} for r in (0.5, 2.0, 8.0) for f in (0.5, 1.0, 2.0)]
     yield [point for each in tried for point in labelled(label, each, TUNING[:1])]
     rows = [p for p in scored if p["label"] == label]
     best = min(rows, key=lambda p: p["tuning"])
