@@ -165,13 +165,13 @@ def stages(scored):
     yield labelled("all, default", by_rule, REPORTING)
     yield labelled("all, left", grown(base, TARGETS["all"]), REPORTING)
     yield curve(base, 2)
-    for name in ("width x 2", "batch x 4", "tokens x 4"):
-        yield others(name, by_default(base, TARGETS[name]))
-    yield curve(base, 4)
-    yield over("width x 4, curve", by_default(base, TARGETS["width x 4"]), [(0.5, 1.0), (2.0, 1.0)], TUNING[:1])
-    yield over("all, tuning", by_rule, GRID)
+    yield over("all, tuning", by_rule, GRID, TUNING[:1])
     rate, decay = best_of(scored, "all, tuning")
     yield labelled("all, tuned", by_rule | {"rate": rate, "decay": decay}, REPORTING)
+    yield curve(base, 4)
+    yield over("width x 4, curve", by_default(base, TARGETS["width x 4"]), [(0.5, 1.0), (2.0, 1.0)], TUNING[:1])
+    for name in ("batch x 4", "tokens x 4", "width x 2"):
+        yield others(name, by_default(base, TARGETS[name]))
     yield others("all", by_rule)
     for optimizer in ("held", "muon"):
         yield from other_optimizers(scored, optimizer, base)
