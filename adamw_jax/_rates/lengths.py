@@ -25,7 +25,7 @@ def _cycle_ends(schedule: WarmRestarts, updates: int) -> list[int] | None:
 def _ends_at(schedule: Any, updates: int) -> bool:
     """Return True if a function of the count comes to rest at the end of a run of so many updates, and not before."""
     try:
-        before, *after = (float(schedule(np.int32(n))) for n in (updates * 9 // 10, updates, updates + 1, 2 * updates))
+        before, *after = (float(schedule(n)) for n in (updates * 9 // 10, updates, updates + 1, 2 * updates))
     except TypeError:  # a function that wants more, or that traced numbers decide
         return False
     return len(set(after)) == 1 and not np.isclose(before, after[0])
