@@ -26,6 +26,7 @@ from adamw_jax._devices import (
     with_host_state as with_host_state,
 )
 from adamw_jax._direction import (
+    orthogonalize as orthogonalize,
     scale_by_adam as scale_by_adam,
     scale_by_amsgrad as scale_by_amsgrad,
     scale_by_momentum as scale_by_momentum,

@@ -6,6 +6,7 @@ from adamw_jax._direction import (
     NarrowTraceState as NarrowTraceState,
     PackedAmsgradState as PackedAmsgradState,
     PackedNadamState as PackedNadamState,
+    ScaleByMuonState as ScaleByMuonState,
     ScaleByNadamState as ScaleByNadamState,
 )
 from adamw_jax._optimizer import (

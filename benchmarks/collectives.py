@@ -10,6 +10,7 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 _INSTRUCTION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\(")
 _COMPUTATION = re.compile(r"(?:ENTRY )?%(?P<name>[\w.-]+) \(")
 _LOOP = re.compile(r" while\(.*body=%(?P<body>[\w.-]+).*\"known_trip_count\":\{\"n\":\"(?P<times>\d+)\"")
+_CHAIN = re.compile(r'frontend_attributes=\{[^}]*chain_id="?(?P<chain>[^",}]+)')
 _ARRAY = re.compile(r"(?P<dtype>[a-z]+\d*)\[(?P<shape>[\d,]*)\]")
 
 
@@ -28,8 +29,13 @@ class Collective(NamedTuple):
 
 
 def collectives(compiled: jax.stages.Compiled) -> list[Collective]:
-    """Every array produced by a collective in the text of the compiled program; loops count as often as they run."""
+    """Every array produced by a collective in the text of the compiled program; loops count as often as they run.
+
+    XLA for TPUs overlaps a collective with arithmetic by clones of it in several fusions, which share a chain_id in
+    their frontend_attributes: these are one collective.
+    """
     found: list[tuple[str, Collective]] = []
+    chains: set[tuple[str, str]] = set()
     loops: dict[str, tuple[str, int]] = {}  # a loop's body: where the loop is, and how often it runs
     here = ""
     for line in compiled.as_text().splitlines():
@@ -38,6 +44,10 @@ def collectives(compiled: jax.stages.Compiled) -> list[Collective]:
         elif match := _LOOP.search(line):
             loops[match["body"]] = here, int(match["times"])
         elif match := _INSTRUCTION.search(line):
+            if chain := _CHAIN.search(line):
+                if (match["kind"], chain["chain"]) in chains:
+                    continue
+                chains.add((match["kind"], chain["chain"]))
             arrays = [(m["dtype"], m["shape"].split(",")) for m in _ARRAY.finditer(match["result"])]
             if match["start"]:  # an asynchronous start returns its operands first, then its results
                 arrays = arrays[len(arrays) // 2 :]

@@ -94,8 +94,16 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adamw held norms": lambda: aj.adamw(
         0.01, hold_norm="body/kernel", weight_decay={"head": 0.1}, lr_multipliers=MULTIPLIERS, schedule=RESTARTS
     ),
-    "scale_by_muon by path": lambda: aj.decoupled(
-        {"body/kernel": lenient(aj.scale_by_muon()), "": aj.scale_by_adam()}, 0.01
+    "scale_by_muon by path": lambda: aj.decoupled({"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01),
+    "scale_by_muon bfloat16": lambda: aj.decoupled(
+        {"body/kernel": aj.scale_by_muon(moment_dtype="bfloat16", nesterov=False), "": aj.scale_by_adam()}, 0.01
+    ),
+    "orthogonalize": lambda: aj.decoupled(
+        {
+            "body/kernel": optax.chain(aj.scale_by_momentum(), aj.orthogonalize(scale=None)),
+            "": aj.scale_by_adam(),
+        },
+        0.01,
     ),
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),

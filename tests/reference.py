@@ -213,3 +213,12 @@ def cautious(direction, gradient):
     """The cautious mask: u * mask / max(mean(mask), 1e-3), mask = (u g > 0). Source: Liang et al., arXiv 2411.16085."""
     mask = direction * gradient > 0
     return direction * mask / max(mask.mean(), 1e-3)
+
+
+def newton_schulz_by_singular_values(x, triples):
+    """U p_k(... p_1(S / |S|)) V^T with p(s) = a s + b s^3 + c s^5: what the iteration does to x = U S V^T."""
+    u, s, v = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for a, b, c in triples:
+        s = a * s + b * s**3 + c * s**5
+    return (u * s) @ v

@@ -488,10 +488,104 @@ ROWS = [
         lambda: init(aj.decoupled(aj.scale_by_muon(), 0.1)),
         ValueError,
         (
-            "`scale_by_muon` is for matrices, leaves of two axes, unless `weight_dimension_numbers` says more, got "
-            "shape (2,) at 'dense/bias': give other leaves another direction by their paths, as in "
-            '{"kernel": scale_by_muon(), "": scale_by_adam()}'
+            "`orthogonalize`, and so `scale_by_muon`, is for matrices, leaves with inputs and outputs, got the bias "
+            "'dense/bias' of shape (2,), which is one by its name 'bias': give other leaves another direction by their "
+            'paths, as in {"kernel": scale_by_muon(), "": scale_by_adam()}'
         ),
+    ),
+    (
+        lambda: init(aj.scale_by_muon(), {"w": jnp.ones((3, 2, 2))}),
+        ValueError,
+        (
+            "`orthogonalize` must know which axes of 'w' are inputs and outputs, got shape (3, 2, 2), which could be "
+            "'sio' or 'ioo' or 'iio': say it by a rule, axes={\"<pattern>\": \"<letters>\"}, with s for a stack, i for "
+            "inputs, o for outputs"
+        ),
+    ),
+    (
+        lambda: init(aj.orthogonalize("sio"), {"w": jnp.ones((2, 2))}),
+        ValueError,
+        (
+            "`axes` must have one letter for each axis of 'w', whose shape is (2, 2), got 'sio': say it by a rule, "
+            'axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for outputs; the first pattern that '
+            "is found in a path decides"
+        ),
+    ),
+    (
+        lambda: aj.orthogonalize(coefficients="dion"),
+        ValueError,
+        "`coefficients` must be one of 'jordan', 'polar_express', or triples (a, b, c), got 'dion'",
+    ),
+    (
+        lambda: aj.orthogonalize(coefficients=[(1.0, 2.0)]),
+        ValueError,
+        (
+            "`coefficients` must be 'jordan', 'polar_express', a triple (a, b, c) or a sequence of triples, got "
+            "[(1.0, 2.0)]"
+        ),
+    ),
+    (
+        lambda: aj.orthogonalize(coefficients=3.4),
+        TypeError,
+        "`coefficients` must be 'jordan', 'polar_express', a triple (a, b, c) or a sequence of triples, got 3.4",
+    ),
+    (
+        lambda: aj.orthogonalize(coefficients=[(1.0, 0.0, 0.0)] * 2, steps=3),
+        ValueError,
+        "`steps` must be the number of triples in `coefficients`, 2, or None, got 3",
+    ),
+    (lambda: aj.scale_by_muon(ns_steps=0), ValueError, "`steps` must be an integer from 1 to 2147483647, got 0"),
+    (
+        lambda: aj.scale_by_muon(steps=5, ns_steps=4),
+        TypeError,
+        "`steps` and `ns_steps` are one argument, got both, 5 and 4",
+    ),
+    (lambda: aj.orthogonalize(eps=0.0), ValueError, "`eps` must be a finite number in (0, inf), got 0"),
+    (lambda: aj.orthogonalize(scale="rms"), ValueError, "`scale` must be one of None, 'shape', got 'rms'"),
+    (
+        lambda: aj.orthogonalize(scale=None, consistent_rms=0.2),
+        ValueError,
+        "`scale` must be 'shape' with `consistent_rms`, got None and 0.2",
+    ),
+    (
+        lambda: aj.orthogonalize(consistent_rms=0),
+        ValueError,
+        "`consistent_rms` must be a finite number in (0, inf), got 0",
+    ),
+    (
+        lambda: aj.orthogonalize(compute_dtype="float16"),
+        ValueError,
+        "`compute_dtype` must be None, bfloat16, float32 or float64, got 'float16'",
+    ),
+    (
+        lambda: aj.orthogonalize(preconditioning="none"),
+        ValueError,
+        "`preconditioning` must be one of 'frobenius', 'spectral', 'aol', 'schatten', got 'none'",
+    ),
+    (
+        lambda: aj.orthogonalize(distribute="whole"),
+        ValueError,
+        "`distribute` must be one of 'owned', 'gather', 'auto', or None, got 'whole'",
+    ),
+    (lambda: aj.orthogonalize(avoid=[0]), TypeError, "`avoid` must be names of mesh axes, got [0]"),
+    (lambda: aj.orthogonalize(split={"qkv": 0}), ValueError, "`split` must be an integer from 1 to 2147483647, got 0"),
+    (
+        lambda: init(aj.orthogonalize(split={"w": 3}), {"w": jnp.ones((2, 4))}),
+        ValueError,
+        "`split` must make up the 4 outputs of 'w', of shape (2, 4) and axes 'io', got 3",
+    ),
+    (
+        lambda: init(aj.orthogonalize(split={"qkv": 3}), {"w": jnp.ones((2, 6))}),
+        ValueError,
+        (
+            "every pattern of `split` must match a parameter path, got 'qkv', which matches none of the 1; the nearest "
+            "are 'w'"
+        ),
+    ),
+    (
+        lambda: init(aj.orthogonalize(shardings={"w": 1}), {"w": jnp.ones((2, 6))}),
+        TypeError,
+        "`shardings` must be a tree of NamedSharding, as fsdp_shardings returns it, got {'w': 1}",
     ),
     (
         lambda: aj.decoupled(aj.scale_by_adam(), 0.1, accumulate="velocity"),

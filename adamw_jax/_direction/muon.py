@@ -1,72 +1,99 @@
-"""Muon's direction, optax's: an orthogonalized momentum, scaled by the shape of the matrix."""
+"""Muon's direction: a momentum, orthogonalized, and scaled by the shape of the matrix."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 
+from adamw_jax._direction.adam import correction
 from adamw_jax._direction.direction import as_direction
+from adamw_jax._direction.orthogonalize import one_of, orthogonalize
+from adamw_jax._storage.formats import storage_of
+from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
-from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.width import as_scalar, cast_like, widen
 
 
-def _as_matrices(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """Return the tree with scalars, which stand for frozen leaves, as matrices of one element."""
-    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (1, 1)) if jnp.ndim(leaf) == 0 else leaf, tree)
+class ScaleByMuonState(NamedTuple):
+    """State of `scale_by_muon`.
+
+    Attributes:
+      count: updates made, int32.
+      mu: the momentum, a tree like the parameters.
+    """
+
+    count: chex.Array
+    mu: Updates
 
 
-def _check_axes(tree: chex.ArrayTree, rule: str, allowed: tuple[int, ...]) -> None:
-    for path, leaf in zip(leaf_paths(tree), jax.tree.leaves(tree), strict=True):
-        if jnp.ndim(leaf) not in allowed:
-            raise ValueError(
-                f"`scale_by_muon` is for {rule}, got shape {jnp.shape(leaf)} at {path!r}: give other leaves another "
-                'direction by their paths, as in {"kernel": scale_by_muon(), "": scale_by_adam()}'
-            )
+def _next_momentum(scalars: Any, g: Any, mu: Any) -> tuple[chex.Array, ...]:
+    beta, rest, *_ = scalars
+    return (beta * mu + rest * g,)
+
+
+def _heavy_ball(scalars: Any, g: Any, new: Any, old: Any) -> Any:
+    del g, old
+    *_, from_moment, _ = scalars
+    return from_moment * new[0]
+
+
+def _look_ahead(scalars: Any, g: Any, new: Any, old: Any) -> Any:
+    del old
+    *_, from_moment, from_gradient = scalars
+    return from_moment * new[0] + from_gradient * g
 
 
 @as_direction()
 def scale_by_muon(
     beta: Scalar = 0.95,
     *,
-    ns_steps: int = 5,
-    eps: Scalar = 1e-8,
     nesterov: bool = True,
-    adaptive: bool = False,
+    moment_dtype: Any = None,
+    axes: Any = None,
+    coefficients: Any = "jordan",
+    steps: int | None = None,
+    eps: Scalar = 1e-8,
     preconditioning: str = "frobenius",
+    compute_dtype: Any = None,
+    scale: str | None = "shape",
+    consistent_rms: Scalar | None = None,
+    adaptive: bool = False,
+    split: Any = None,
+    distribute: str | None = None,
+    shardings: Any = None,
+    avoid: str | Sequence[str] = (),
+    ns_coeffs: Any = None,
+    ns_steps: int | None = None,
     weight_dimension_numbers: Any = None,
-    consistent_rms: float | None = None,
     mu_dtype: Any = None,
 ) -> optax.GradientTransformation:
     """Turn the gradients of matrices into Muon's direction.
 
-        mu <- beta mu + (1 - beta) g           d = s orthogonalize(mu_hat)
-
-    with the momentum corrected for its start, and with Nesterov's look-ahead; orthogonalize is some steps of Newton and
-    Schulz's iteration, which bring all singular values near 1. s = sqrt(max(1, outputs / inputs)), or with
-    `consistent_rms` c, s = c sqrt(max(inputs, outputs)).
+        mu <- beta mu + (1 - beta) g
+        mu_hat = mu / (1 - beta^t)                   or, with Nesterov's look-ahead,
+        mu_hat = beta mu / (1 - beta^(t + 1)) + (1 - beta) g / (1 - beta^t)
+        d = s newton_schulz(mu_hat)                  see `orthogonalize`
 
     Args:
       beta: decay rate of the momentum, in [0, 1).
-      ns_steps: steps of the iteration, >= 1.
-      eps: added to the norm that the momentum is divided by before it, > 0.
-      nesterov, adaptive, preconditioning: as in `optax.contrib.scale_by_muon`.
-      weight_dimension_numbers: which axes are inputs and outputs, an `optax.contrib.MuonDimensionNumbers` for all
-        leaves, or as in `optax.contrib.muon`; None takes matrices only, (inputs, outputs).
-      consistent_rms: c, > 0, for steps as large as Adam's: 0.2 is usual.
-      mu_dtype: of the momentum; None is the parameter's.
+      nesterov: look ahead by one more step of the momentum.
+      moment_dtype: how the momentum is stored, as in `scale_by_momentum`.
+      axes, coefficients, steps, eps, preconditioning, compute_dtype, scale, consistent_rms, adaptive, split,
+        distribute, shardings, avoid: see `orthogonalize`.
+      ns_coeffs, ns_steps, weight_dimension_numbers, mu_dtype: optax's names of `coefficients`, `steps`, `axes` and
+        `moment_dtype`.
 
     Returns:
-      A transformation whose updates are the direction d, of the gradients' shapes and sign. No rate and no decay is in
-      it, those are `decoupled`'s.
+      A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign, with the state
+      `ScaleByMuonState(count, mu)`. No rate and no decay is in it, those are `decoupled`'s.
 
     Raises:
-      ValueError: a number out of range; at `init`, a leaf that is no matrix, named.
+      ValueError, TypeError: as `orthogonalize`; parameters that are not real floating.
 
-    Source: Jordan et al., "Muon", 2024, and Liu et al., arXiv 2502.16982, as `optax.contrib.muon` has them.
+    Source: Jordan et al., "Muon", 2024, as `optax.contrib.muon` has it.
 
     >>> tx = scale_by_muon()
     >>> direction, _ = tx.update(jnp.eye(2) * 3.0, tx.init(jnp.eye(2)))
@@ -74,43 +101,42 @@ def scale_by_muon(
     True
     """
     checks.check_number("beta", beta, low=0, high=1, open_high=True)
-    checks.check_count("ns_steps", ns_steps)
-    checks.check_number("eps", eps, low=0, open_low=True)
-    if consistent_rms is not None:
-        checks.check_number("consistent_rms", consistent_rms, low=0, open_low=True)
-    given = weight_dimension_numbers
-
-    def dimension_numbers(params: Params) -> chex.ArrayTree:
-        matrix = optax.contrib.MuonDimensionNumbers()
-        if given is None or isinstance(given, optax.contrib.MuonDimensionNumbers):
-            return jax.tree.map(lambda leaf: matrix if given is None or jnp.ndim(leaf) == 2 else given, params)
-        return given(params) if callable(given) else given
-
-    # A rate of -1 is optax's way to leave the sign of its direction alone; no leaf gets the other half, its Adam.
-    inner = optax.contrib.muon(
-        -1.0,
-        beta=beta,
-        ns_steps=ns_steps,
+    kernel = _look_ahead if checks.check_flag("nesterov", nesterov) else _heavy_ball
+    storage = storage_of("moment_dtype", one_of("moment_dtype", moment_dtype, "mu_dtype", mu_dtype))
+    orthogonalized = orthogonalize(
+        axes,
+        coefficients=coefficients,
+        steps=steps,
         eps=eps,
-        nesterov=nesterov,
-        adaptive=adaptive,
         preconditioning=preconditioning,
-        muon_weight_dimension_numbers=dimension_numbers,
+        compute_dtype=compute_dtype,
+        scale=scale,
         consistent_rms=consistent_rms,
-        mu_dtype=mu_dtype,
+        adaptive=adaptive,
+        split=split,
+        distribute=distribute,
+        shardings=shardings,
+        avoid=avoid,
+        ns_coeffs=ns_coeffs,
+        ns_steps=ns_steps,
+        weight_dimension_numbers=weight_dimension_numbers,
     )
 
-    def init(params: Params) -> optax.OptState:
-        if given is None:
-            _check_axes(params, "matrices, leaves of two axes, unless `weight_dimension_numbers` says more", (0, 2))
-        return inner.init(_as_matrices(params))
+    def init(params: Params) -> ScaleByMuonState:
+        checks.check_floating("params", params)
+        orthogonalized.init(params)
+        return ScaleByMuonState(jnp.zeros([], jnp.int32), *storage.zeros(params, 1))
 
-    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        if not jax.tree.leaves(updates):
-            return updates, state
-        # optax asks for parameters to be decayed, by nothing here.
-        shown = _as_matrices(updates if params is None else params)
-        direction, state = inner.update(_as_matrices(updates), state, shown)
-        return jax.tree.map(lambda d, u: jnp.reshape(d, jnp.shape(u)), direction, updates), state
+    def update(
+        updates: Updates, state: ScaleByMuonState, params: Params | None = None
+    ) -> tuple[Updates, ScaleByMuonState]:
+        count = optax.safe_increment(state.count)
+        ahead = count + 1 if nesterov else count
+        weights = (as_scalar(beta), 1 - as_scalar(beta))
+        from_moment = (as_scalar(beta) if nesterov else 1.0) / correction(beta, ahead)
+        scalars = (*weights, from_moment, weights[1] / correction(beta, count))
+        direction, mu = map_moments(_next_momentum, kernel, scalars, widen(updates), (state.mu,), count, storage)
+        direction, _ = orthogonalized.update(direction, optax.EmptyState(), params)
+        return cast_like(direction, updates), ScaleByMuonState(count, mu)
 
     return optax.GradientTransformation(init, update)

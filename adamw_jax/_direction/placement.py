@@ -1,0 +1,160 @@
+"""Where leaves are split: told by their types on explicit mesh axes, by `shardings` elsewhere."""
+
+import difflib
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from adamw_jax._direction.stacks import Layout, Names, Sizes, names_of, product_of
+from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
+
+
+class Placement(NamedTuple):
+    """The mesh that leaves are split over.
+
+    Attributes:
+      mesh: to enter by `jax.shard_map`; None where there is none, or where the stage is inside one already.
+      sizes: of the mesh's axes, {} where no mesh is known.
+      specs: the mesh axes that split each axis of each leaf.
+    """
+
+    mesh: Any
+    sizes: Sizes
+    specs: list[tuple[Names, ...]]
+
+    def whole(self, shape: Sequence[int], spec: Sequence[Names]) -> tuple[int, ...]:
+        """Return the shape of a leaf, which inside `jax.shard_map` is seen in parts."""
+        if self.mesh is not None:
+            return tuple(shape)
+        return tuple(n * product_of(self.sizes, names) for n, names in zip(shape, spec, strict=True))
+
+
+def given_shardings(shardings: chex.ArrayTree, paths: Sequence[str]) -> list[Any]:
+    """Return the sharding or spec of every leaf, by its path: the tree may have more leaves than are looked at."""
+    is_leaf = lambda node: isinstance(node, (NamedSharding, PartitionSpec))  # noqa: E731 - one line says it
+    leaves = jax.tree.leaves(shardings, is_leaf=is_leaf)
+    if not all(map(is_leaf, leaves)):
+        raise TypeError(f"`shardings` must be a tree of NamedSharding, as fsdp_shardings returns it, got {shardings!r}")
+    if len(leaves) == 1 and leaves[0] is shardings:
+        return leaves * len(paths)
+    by_path = dict(zip(leaf_paths(shardings, is_leaf), leaves, strict=True))
+    for path in paths:
+        if path not in by_path:
+            nearest = difflib.get_close_matches(path, by_path, n=3, cutoff=0.0)
+            raise ValueError(
+                f"`shardings` must have the parameters' paths, got none for {path!r}; the nearest are "
+                f"{', '.join(map(repr, nearest))}"
+            )
+    return [by_path[path] for path in paths]
+
+
+def _spec(sharding: Any, leaf: Any) -> tuple[Names, ...]:
+    spec = tuple(getattr(sharding, "spec", sharding))
+    return (*map(names_of, spec), *((),) * (leaf.ndim - len(spec)))
+
+
+def _placed(leaf: Any) -> Any:
+    """Return the sharding that a leaf is known to have: by its type, or of a concrete array; None where it is not."""
+    typed = jax.typeof(leaf).sharding
+    if AxisType.Explicit in typed.mesh.axis_types:
+        return typed
+    sharding = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+    return sharding if isinstance(sharding, NamedSharding) else None
+
+
+def placement_of(
+    leaves: Sequence[Any], paths: Sequence[str], shardings: chex.ArrayTree | None, *, distribute: str | None
+) -> Placement:
+    """Return where leaves are split.
+
+    Args:
+      leaves: arrays, traced or not.
+      paths: their paths.
+      shardings: as given to the stage: NamedShardings or PartitionSpecs in the parameters' structure, or one for all.
+      distribute: as given to the stage; None does without a known placement.
+
+    Raises:
+      ValueError, TypeError: no placement where there must be one; shardings without a path, or of several meshes.
+
+    Warns:
+      UserWarning: shardings that are not those of the leaves, where these are known.
+    """
+    here = jax.sharding.get_abstract_mesh()
+    given = None if shardings is None else given_shardings(shardings, paths)
+    if given is not None:
+        for leaf, path, sharding in zip(leaves, paths, given, strict=True):
+            placed = None if here.manual_axes else _placed(leaf)
+            if placed is not None and _spec(placed, leaf) != _spec(sharding, leaf):
+                warnings.warn(
+                    f"`shardings` has {path!r} as {getattr(sharding, 'spec', sharding)}, but it is {placed.spec}: the "
+                    "update's numbers are right, and it is moved",
+                    stacklevel=2,
+                )
+    if here.manual_axes:
+        if given is None:
+            raise ValueError(
+                "`shardings` must be given to orthogonalize inside jax.shard_map, where a leaf may be a part of its "
+                "matrix: those of the whole parameters, or jax.P() where each device has all of it, got None"
+            )
+        sizes = {name: here.shape[name] for name in here.manual_axes}
+        return Placement(None, sizes, [_spec(each, leaf) for each, leaf in zip(given, leaves, strict=True)])
+    typed = [jax.typeof(leaf).sharding for leaf in leaves]
+    explicit = [each for each in typed if AxisType.Explicit in each.mesh.axis_types]
+    if explicit:
+        found: list[Any] = typed
+    elif given is not None:
+        found = given
+        meshes = {getattr(each, "mesh", None) for each in given}
+        if len(meshes) > 1 or None in meshes:
+            raise ValueError(f"`shardings` must be NamedShardings of one mesh, got those of {len(meshes)}: {meshes}")
+    elif distribute is not None:
+        raise ValueError(
+            f"`distribute={distribute!r}` must know where the leaves are: types say it on explicit mesh axes only, so "
+            "give shardings=, such as fsdp_shardings(params, mesh=mesh), got None"
+        )
+    else:
+        return Placement(None, {}, [_spec((), leaf) for leaf in leaves])
+    mesh = (explicit or found)[0].mesh
+    return Placement(mesh, dict(mesh.shape), [_spec(each, leaf) for each, leaf in zip(found, leaves, strict=True)])
+
+
+def check_crossings(
+    paths: Sequence[str], layouts: Sequence[Layout], placement: Placement, avoid: Names, distribute: str | None
+) -> None:
+    """Look at what will move between devices.
+
+    Raises:
+      ValueError: an axis to be avoided that the mesh has not, or that splits a matrix.
+
+    Warns:
+      UserWarning: matrices that are split, and gathered because `distribute` says nothing.
+    """
+    if not placement.sizes:
+        return
+    for name in avoid:
+        checks.check_choice("avoid", name, tuple(placement.sizes))
+    split = []
+    for path, layout in zip(paths, layouts, strict=True):
+        names = [name for name in layout.of("i") + layout.of("o") if placement.sizes[name] > 1]
+        split += [path] * bool(names)
+        if set(names) & set(avoid):
+            raise ValueError(
+                f"`avoid` must not have an axis that splits a matrix, which is whole only across it, got {avoid} and "
+                f"{path!r}, split over {tuple(names)}: split stacks over it, or nothing"
+            )
+        if layout.widths and any(layout.spec[axis] for axis in layout.outputs[1:]):
+            raise ValueError(
+                f"`split` takes leaves whose outputs are split over devices along their first axis only, got {path!r} "
+                f"with axes {layout.letters!r}, split as {layout.spec}"
+            )
+    if split and distribute is None:
+        warnings.warn(
+            f"{len(split)} leaves are split over devices, and gathered whole on each to be orthogonalized, first "
+            f"{split[0]!r}: distribute='owned' moves less and shares the work, 'gather' says that this is meant",
+            stacklevel=2,
+        )
