@@ -717,6 +717,15 @@ ROWS = [
         "`learning_rate` must end with the run of 200 updates, got one of 100: give learning_rate=one of that length",
     ),
     (
+        lambda: transfer(
+            base=aj.Run(PARAMS, 100, 8),
+            target=aj.Run(PARAMS, 200, 8),
+            schedule=optax.cosine_decay_schedule(1.0, 150),
+        ),
+        ValueError,
+        "`schedule` must end with the run of 200 updates, got one of 150: give schedule=one of that length",
+    ),
+    (
         lambda: aj.transfer({"weight_decay": 0.1}, aj.Run(PARAMS, 5, 8), aj.Run(PARAMS, 5, 8)),
         ValueError,
         "`options` must have a 'learning_rate', got ['weight_decay']",

@@ -353,3 +353,11 @@ def test_a_schedule_of_the_large_run_passes():
     # float32.
     assert float(found["learning_rate"](100)) == pytest.approx(0.02, rel=1e-6)
     assert found["weight_decay"] == pytest.approx(0.1 * 4 / 8**0.5 / 2)
+
+
+def test_rows_have_numbers():
+    found = aj.transfer(OPTIONS, BASE, LARGE)
+    row = next(row for row in found.rows if row["number"] == "weight_decay" and row["role"].startswith("matrix"))
+    assert row["factor"] == pytest.approx(row["width"] * row["depth"] * row["batch"] * row["tokens"])
+    assert (row["batch"], row["tokens"]) == (4, pytest.approx(10**-0.5))
+    assert all(row["source"] for row in found.rows)

@@ -57,9 +57,9 @@ def _text(value: Any) -> str:
     return "schedule" if callable(value) else f"{float(value):.4g}"
 
 
-def _one(values: Sequence[Any]) -> str:
-    texts = list(dict.fromkeys(map(_text, values)))
-    return texts[0] if len(texts) == 1 else "by leaf"
+def _one(values: Sequence[Any]) -> Any:
+    """Return the value that all leaves of a row have, or "by leaf"."""
+    return values[0] if len(set(map(_text, values))) == 1 else "by leaf"
 
 
 class Transferred(dict[str, Any]):
@@ -67,7 +67,8 @@ class Transferred(dict[str, Any]):
 
     Attributes:
       rule: the rule's name.
-      rows: a dict per number and role, with the columns of the table.
+      rows: a dict per number and role: number, role, before, after, factor, and of it what comes from width, depth,
+        batch and tokens, source.
       leaves: a dict per parameter: path, role, why, direction, width, rate, decay, eps, and the factors of the three.
       notes: what the model and the schedule must do, and what was kept.
     """
@@ -94,11 +95,11 @@ class Transferred(dict[str, Any]):
 
     def table(self) -> str:
         """Return the rows of numbers and roles, those of the parameters, and the notes, as text."""
-        roles = to_text(COLUMNS, self.rows)
+        rows = [{key: _cell(value) for key, value in row.items()} for row in self.rows]
         leaves = [{key: _cell(value) for key, value in row.items()} for row in self.leaves]
         columns = {key: title for key, title in LEAF_COLUMNS.items() if any(row[key] != "-" for row in leaves)}
         notes = "".join(f"\n- {note}" for note in self.notes)
-        return f"rule {self.rule!r}\n\n{roles}\n\n{to_text(columns, leaves)}\n{notes}"
+        return f"rule {self.rule!r}\n\n{to_text(COLUMNS, rows)}\n\n{to_text(columns, leaves)}\n{notes}"
 
     def __str__(self) -> str:
         return self.table()
@@ -128,8 +129,8 @@ def _role_rows(
                 "role": row + several + (f", width x {width:g}" if width != 1 else ""),
                 "before": _one([entry.before for entry in group]),
                 "after": _one([entry.after for entry in group]),
-                "factor": _text(growth.factor(exponents, width)),
-                **dict(zip(("width", "depth", "batch", "tokens"), map(_text, parts), strict=True)),
+                "factor": growth.factor(exponents, width),
+                **dict(zip(("width", "depth", "batch", "tokens"), parts, strict=True)),
                 "source": exponents.source,
             }
         )

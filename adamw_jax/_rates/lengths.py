@@ -31,11 +31,25 @@ def _ends_at(schedule: Any, updates: int) -> bool:
     return len(set(after)) == 1 and not np.isclose(before, after[0])
 
 
+def _first_zero(schedule: Any, updates: int) -> int | None:
+    """Return the first update from which on a function of the count is 0 before a run ends; None if it is not."""
+    try:
+        if any(float(schedule(n)) != 0 for n in (updates - 1, updates - 2)):
+            return None
+        low, high = 0, updates - 2
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if float(schedule(middle)) == 0 else (middle + 1, high)
+    except TypeError:
+        return None
+    return low or None
+
+
 def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
     """Raise a ValueError if a schedule was made for a run of `before` updates and the new one has `after`.
 
-    Restarts fit where a cycle ends with the run, but not one that ended with the shorter run, too; another function of
-    the count was made for the old run where it comes to rest at its end.
+    Restarts fit where a cycle ends with the run, but not one that ended with the shorter run, too. Another function of
+    the count does not fit where it comes to rest with the old run, or is 0 before the new one ends.
 
     >>> from adamw_jax._rates.restarts import cosine_warm_restarts
     >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)
@@ -52,8 +66,9 @@ def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
             return
         near = min(ends, key=lambda end: (end != old, abs(end - new)))
         remedy = f"cosine_warm_restarts({new - int(schedule.warmup)})"
-    elif _ends_at(schedule, old):
-        near, remedy = old, "one of that length"
     else:
-        return
+        found = old if _ends_at(schedule, old) else _first_zero(schedule, new)
+        if found is None:
+            return
+        near, remedy = found, "one of that length"
     raise ValueError(f"`{name}` must end with the run of {new} updates, got one of {near}: give {name}={remedy}")

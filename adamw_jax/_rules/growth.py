@@ -67,15 +67,18 @@ def _product(growth: list[float], letters: str, letter: str) -> float:
     return math.prod(factor for factor, each in zip(growth, letters, strict=True) if each == letter)
 
 
-def _told_by_growth(growth: list[float]) -> tuple[float, float] | None:
-    """Return the growth of inputs and of outputs where it tells itself which axes are which; None where it does not.
+def _told_by_growth(growth: list[float], guess: bool) -> tuple[float, float] | None:
+    """Return the growth of inputs and of outputs where the axes that grow tell it; None where they do not.
 
-    The growing axes are parted where both sides grow alike, as in (in, heads, head_dim) and (heads, head_dim, out).
+    The last axis is outputs whatever the others are. With `guess`, the growing axes are parted where both sides grow
+    alike, as in (in, heads, head_dim) and (heads, head_dim, out).
     """
     growing = [axis for axis, factor in enumerate(growth) if factor != 1]
     total = math.prod(growth)
-    if growing == [len(growth) - 1]:
+    if growing in ([], [len(growth) - 1]):
         return 1.0, total
+    if not guess:
+        return None
     if len(growth) == 4 and growing == [2]:
         return total, 1.0
     sides = [math.prod(growth[axis] for axis in growing[:k]) for k in range(1, len(growing))]
@@ -85,7 +88,7 @@ def _told_by_growth(growth: list[float]) -> tuple[float, float] | None:
     return (alike[0], total / alike[0]) if alike else None
 
 
-def _grown(names: tuple[str, str, str], leaf: Leaf, base: tuple[int, ...], like: tuple[int, ...]) -> Grown:
+def _grown(names: tuple[str, str, str], leaf: Leaf, base: tuple[int, ...], like: tuple[int, ...], guess: bool) -> Grown:
     caller, small, large = names
     if len(base) != len(leaf.shape):
         raise ValueError(
@@ -99,7 +102,7 @@ def _grown(names: tuple[str, str, str], leaf: Leaf, base: tuple[int, ...], like:
         stacks = "" if leaf.axes is None else leaf.axes
         stack = _product(growth, stacks, "s") if stacks else 1.0
         return Grown(leaf, "scalar" if leaf.role == "scalar" else "vector", math.prod(growth) / stack, stack, like)
-    told = None if leaf.axes is not None else (1.0, 1.0) if set(growth) == {1.0} else _told_by_growth(growth)
+    told = None if leaf.axes is not None else _told_by_growth(growth, guess)
     if told is None:
         inputs, outputs, stack = (_product(growth, require_axes(caller, leaf), each) for each in "ios")
     else:
@@ -120,6 +123,7 @@ def growth_of(
     axes: Any = None,
     *,
     deeper: bool = False,
+    guess: bool = False,
     names: tuple[str, str, str] = ("transfer", "base", "target"),
 ) -> list[Grown]:
     """Return how every leaf has grown, in the order of `jax.tree.leaves(params)`.
@@ -132,11 +136,11 @@ def growth_of(
       axes: see `leaves_of`.
       deeper: whether they have different numbers of blocks: a block "blocks/3" that only one model has corresponds to
         those of other numbers.
+      guess: whether the axes that grow may tell the inputs of a matrix where names do not.
       names: of the caller, and of its arguments for the small model and the large one, for the errors.
 
     Raises:
-      ValueError: trees that do not correspond; a matrix of which neither names nor axes nor what has grown tell the
-        inputs.
+      ValueError: trees that do not correspond; a matrix that grows and whose inputs are not known.
 
     >>> import jax.numpy as jnp
     >>> base = {"dense": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}}
@@ -148,7 +152,9 @@ def growth_of(
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(base_params)]
     found: list[Grown] = []
     for leaf, indices in zip(leaves_of(params, axes), like, strict=True):
-        grown = {(each.row, each.width): each for each in (_grown(names, leaf, shapes[i], indices) for i in indices)}
+        grown = {
+            (each.row, each.width): each for each in (_grown(names, leaf, shapes[i], indices, guess) for i in indices)
+        }
         if len(grown) > 1:
             raise ValueError(
                 f"blocks that only the larger model has must look like all blocks of the base, got {leaf.path!r}, "

@@ -151,6 +151,6 @@ def width_multipliers(
         return letters if len(places) > 1 else None
 
     rules = axes if axes is not None or fan_in_axis == -2 else of_one_axis
-    grown = growth_of(base_params, params, rules, names=("width_multipliers", "base_params", "params"))
+    grown = growth_of(base_params, params, rules, guess=True, names=("width_multipliers", "base_params", "params"))
     values = [Growth().factor(MUP.exponents("rate", each.row), each.width) for each in grown]
     return jax.tree.unflatten(jax.tree.structure(params), values)
