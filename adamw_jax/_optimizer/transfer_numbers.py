@@ -64,7 +64,7 @@ def transferred_numbers(
     """Return the options with the rule's factors, and an entry per number and leaf."""
     found = dict(options)
     kind = kinds[0] if len(set(kinds)) == 1 else "adam"
-    is_preset = "direction" not in options and "adam" in kinds
+    is_preset = "direction" not in options and set(kinds) == {"adam"}
     rows = list(zip(leaves, kinds, strict=True))
     shared = rule.exponents("rate", "", kind)._replace(width=0.0, depth=0.0)
     rate = options["learning_rate"]

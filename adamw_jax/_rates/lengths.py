@@ -26,7 +26,7 @@ def _ends_at(schedule: Any, updates: int) -> bool:
     """Return True if a function of the count comes to rest at the end of a run of so many updates, and not before."""
     try:
         before, *after = (float(schedule(n)) for n in (updates * 9 // 10, updates, updates + 1, 2 * updates))
-    except TypeError:  # a function that wants more, or that traced numbers decide
+    except (TypeError, AttributeError):  # a function that wants an array, or that traced numbers decide
         return False
     return len(set(after)) == 1 and not np.isclose(before, after[0])
 
@@ -40,7 +40,7 @@ def _first_zero(schedule: Any, updates: int) -> int | None:
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if float(schedule(middle)) == 0 else (middle + 1, high)
-    except TypeError:
+    except (TypeError, AttributeError):
         return None
     return low or None
 
