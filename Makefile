@@ -91,7 +91,7 @@ compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
 clean:
 	rm -rf .venv .compiled .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
-BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions
+BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions transfer
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 

@@ -1,9 +1,9 @@
 """From a small run to a large one: what tuned numbers are worth at other widths, depths, batches and numbers of tokens.
 
-run      trains point by point, and goes on where it was stopped: one process on one core
-tables   the tables and the picture, from what was trained
+`run` trains point by point, and goes on where it was stopped; `tables` writes the tables and draws the picture; without a
+word both are done. One process on one core:
 
-XLA_FLAGS=--xla_cpu_multi_thread_eigen=false nice -n 19 taskset -c 0 python -m benchmarks.transfer run
+    XLA_FLAGS=--xla_cpu_multi_thread_eigen=false nice -n 19 taskset -c 0 python -m benchmarks.transfer run
 """
 
 import argparse
@@ -33,12 +33,12 @@ def run(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["run", "tables"])
+    parser.add_argument("part", nargs="?", default="all", choices=["all", "run", "tables"])
     parser.add_argument("--file", type=Path, default=store.FILE)
     args = parser.parse_args()
-    if args.part == "run":
+    if args.part != "tables":
         run(args.file)
-    else:
+    if args.part != "run":
         from benchmarks.transfer import publish
 
         publish.publish(store.load(args.file))
