@@ -1,7 +1,7 @@
 """From a small run to a large one: what tuned numbers are worth at other widths, depths, batches and numbers of tokens.
 
-`run` trains point by point, and goes on where it was stopped; `tables` writes the tables and draws the picture; without a
-word both are done. One process on one core:
+`run` trains point by point, and goes on where it was stopped; `tables` writes the tables and draws the picture; no word
+stands for both. One process on one core:
 
     XLA_FLAGS=--xla_cpu_multi_thread_eigen=false nice -n 19 taskset -c 0 python -m benchmarks.transfer run
 """
