@@ -267,7 +267,59 @@ ROWS = [
     (
         lambda: init(aj.adamw(0.1, lr_multipliers=(1.0, 2.0))),
         TypeError,
-        "`lr_multipliers` must be a number or a JAX scalar, got (1.0, 2.0) of type tuple",
+        "`lr_multipliers` must be a number or a JAX scalar, got (1.0, 2.0) of type tuple: a pair (l1, l2) is a decay's; "
+        "give one number per leaf, or a tree of numbers in the parameters' structure",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, proximal_l1={"kernel": (1.0, 2.0)})),
+        TypeError,
+        "`proximal_l1['kernel']` must be a number or a JAX scalar, got (1.0, 2.0) of type tuple: a pair (l1, l2) is a "
+        "decay's; give one number per leaf, or a tree of numbers in the parameters' structure",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"dense": (0.0, 0.1)}), {"dense": (1.0, 1.0), "head": 1.0}),
+        ValueError,
+        "`weight_decay['dense']` must say whether a pair is (l1, l2) or two values, for the parameters have a pair at "
+        """'dense', got (0.0, 0.1): write {"dense/": (l1, l2)}, or {"dense/0": ..., "dense/1": ...}""",
+    ),
+    (
+        lambda: aj.adamw(0.1, weight_decay="0.1"),
+        TypeError,
+        "`weight_decay` must be a number, a mapping, a function or a tree of values, got '0.1'",
+    ),
+    (
+        lambda: aj.adamw(0.1, weight_decay=lambda params: params),
+        TypeError,
+        "`weight_decay` must be a rule (path, leaf) -> value where it is a function, got <function>, which requires 1 "
+        """argument: a schedule count -> value is written {"": schedule}; a rule requires path and leaf; in the place """
+        "of a mask params -> tree give the tree, mask(params)",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, freeze=lambda params: params)),
+        TypeError,
+        "`freeze` must be a rule (path, leaf) -> value where it is a function, got <function>, which requires 1 "
+        "argument: a rule requires path and leaf; in the place of a mask params -> tree give the tree, mask(params)",
+    ),
+    (
+        lambda: init(optax.inject_hyperparams(aj.adamw)(0.1, weight_decay=aj.matrices(0.1))),
+        TypeError,
+        "`matrices` is a rule (path, leaf) -> value, got a call with Array(0, dtype=int32): optax.inject_hyperparams "
+        'takes functions for schedules, name the option in its `static_args`, as in static_args="weight_decay"',
+    ),
+    (
+        lambda: aj.adamw(0.1).update(jax.tree.map(lambda p: p.astype(int), PARAMS), aj.adamw(0.1).init(PARAMS), PARAMS),
+        TypeError,
+        "`updates` must have real floating leaves where `params` has, got int32 at 'dense/bias'",
+    ),
+    (
+        lambda: aj.adamw(0.1).update(jax.tree.map(lambda p: p[..., :1], PARAMS), aj.adamw(0.1).init(PARAMS), PARAMS),
+        ValueError,
+        "`updates` must have the shapes of `params`, (2,) at 'dense/bias', got (1,)",
+    ),
+    (
+        lambda: aj.scale_by_adam().update(jax.tree.map(lambda p: p[..., :1], PARAMS), aj.scale_by_adam().init(PARAMS)),
+        ValueError,
+        "updates, parameters and the state's moments must have one shape, got [(1,), (2,), (2,)] at 'dense/bias'",
     ),
     (
         lambda: init(aj.adamw(0.1, lr_multipliers={"dense": {"kernel": -1, "bias": 1}})),

@@ -40,7 +40,12 @@ def test_a_decay_with_a_schedule_is_optaxs():
     schedule = optax.cosine_decay_schedule(0.4, 20)
     grads = gradients(20)
     peer, _ = run(optax.adamw(0.01, weight_decay=schedule), grads)
-    for rules in (schedule, {"": schedule}, lambda path, leaf: schedule, jax.tree.map(lambda _: schedule, P)):
+    for rules in (
+        {"": schedule},
+        {"": jax.tree_util.Partial(schedule)},
+        lambda path, leaf: schedule,
+        jax.tree.map(lambda _: schedule, P),
+    ):
         ours, _ = run(aj.adamw(0.01, weight_decay=rules, coupling="learning_rate"), grads)
         for (_, a), (_, b) in zip(peer, ours, strict=True):
             np.testing.assert_allclose(a["head"]["kernel"], b["head"]["kernel"], atol=2e-6)  # float32, another order

@@ -166,6 +166,8 @@ class Anchored(Decoupled):
         Raises:
           ValueError: anchors of other paths or shapes than the parameters'. TypeError: anchors that are not floating.
         """
+        if not jax.tree.leaves(params):
+            return AnchoredDecayState(params)  # the placeholder of optax.tree.map_params, or nothing to anchor
         start = params if self.anchors is None else self.anchors
         if leaf_paths(start) != leaf_paths(params):
             raise ValueError(

@@ -22,20 +22,9 @@ from adamw_jax._rules.freezing import frozen_flags
 from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
-from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules
+from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules, is_zero
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
-
-
-def _is_zero(rules: Any) -> bool:
-    """Return True if every value of rules is known to be zero."""
-    if isinstance(rules, Resolved):
-        return all(map(_is_zero, rules.values))
-    if isinstance(rules, Mapping):
-        return all(map(_is_zero, rules.values()))
-    if isinstance(rules, Sequence) and not isinstance(rules, str):
-        return all(map(_is_zero, rules))
-    return rules is None or (checks.is_number(rules) and checks.equals(rules, 0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +55,7 @@ class Plan:
                 f"got schedule={self.schedule!r}"
             )
         only_eta = self.factor.c.needs_eta and not self.factor.c.needs_alpha
-        if callable(self.learning_rate) and only_eta and not (_is_zero(self.weight_decay) and self.proximal_l1 is None):
+        if callable(self.learning_rate) and only_eta and not (is_zero(self.weight_decay) and is_zero(self.proximal_l1)):
             raise ValueError(
                 "`learning_rate` must be a number with a decay and coupling='schedule', for only its peak could say "
                 f"how much of it is eta, got {self.learning_rate!r}: write learning_rate=peak, schedule=lambda count: "

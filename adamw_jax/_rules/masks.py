@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import chex
 import jax
 
-from adamw_jax._rules.values import resolve_rules
+from adamw_jax._rules.values import check_function, resolve_rules
 from adamw_jax._tree.checks import check_flag
 from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Labels, Mask, Value
@@ -34,6 +34,8 @@ def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
         return [index is not None for index in match_patterns(name, tuple(patterns), leaf_paths(params))]
     if isinstance(mask, Mapping) and not mask:
         return [False] * len(leaf_paths(params))
+    if callable(mask) and jax.tree_util.all_leaves([mask]):
+        check_function(name, mask, schedules=False)
     return [bool(flag) for flag in resolve_rules(name, mask, params, check_flag, False)]
 
 

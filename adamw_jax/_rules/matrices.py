@@ -19,7 +19,12 @@ class _Matrices:
     def check_paths(self, name: str, paths: Sequence[str]) -> None:
         match_patterns(f"{name}: matrices(but=)", self.but, tuple(paths))
 
-    def __call__(self, path: str, leaf: Any) -> Value:
+    def __call__(self, path: str, leaf: Any = None) -> Value:
+        if not isinstance(path, str):
+            raise TypeError(
+                f"`matrices` is a rule (path, leaf) -> value, got a call with {path!r}: optax.inject_hyperparams takes "
+                'functions for schedules, name the option in its `static_args`, as in static_args="weight_decay"'
+            )
         excepted = any(compile_pattern(pattern).search(path) for pattern in self.but)
         return self.value if is_matrix(path, leaf) and not excepted else 0.0
 

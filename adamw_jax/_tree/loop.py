@@ -52,18 +52,31 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
     """Return the parameters, or the updates where `update` was given no parameters: rules are resolved on this tree.
 
     Raises:
-      ValueError: the two differ in structure, so that their leaves do not correspond.
+      ValueError: the two differ in structure or in a shape, so that their leaves do not correspond. TypeError: the
+        update of a floating parameter is not floating.
     """
-    if params is None or structure_of(params) == structure_of(updates):
-        return updates if params is None else params
-    given, wanted = ([path_text(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (params, updates))
-    pairs = itertools.zip_longest(given, wanted)
-    where = next((f", first {a!r} against {b!r}" for a, b in pairs if a != b), "")
-    kinds = "" if where else f": {jax.tree.structure(params)} against {jax.tree.structure(updates)}"
-    raise ValueError(
-        "`params` must have the structure of the updates, the same leaves in the same order, got "
-        f"{len(given)} leaves against {len(wanted)}{where}{kinds}"
-    )
+    if params is None:
+        return updates
+    if structure_of(params) != structure_of(updates):
+        given, wanted = ([path_text(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (params, updates))
+        pairs = itertools.zip_longest(given, wanted)
+        where = next((f", first {a!r} against {b!r}" for a, b in pairs if a != b), "")
+        kinds = "" if where else f": {jax.tree.structure(params)} against {jax.tree.structure(updates)}"
+        raise ValueError(
+            "`params` must have the structure of the updates, the same leaves in the same order, got "
+            f"{len(given)} leaves against {len(wanted)}{where}{kinds}"
+        )
+    for (path, p), u in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(updates), strict=True):
+        if jnp.shape(p) != jnp.shape(u) and is_floating(p):
+            raise ValueError(
+                f"`updates` must have the shapes of `params`, {jnp.shape(p)} at {path_text(path)!r}, got {jnp.shape(u)}"
+            )
+        if is_floating(p) and not is_floating(u):
+            raise TypeError(
+                f"`updates` must have real floating leaves where `params` has, got "
+                f"{jax.dtypes.result_type(u).name} at {path_text(path)!r}"
+            )
+    return params
 
 
 def _is_passed(number: Any) -> bool:
@@ -139,7 +152,7 @@ def map_leaves(
       As many trees as the kernel returns leaves; with no leaf at all, `trees` as they are.
 
     Raises:
-      ValueError: the trees' structures differ.
+      ValueError: the trees' structures, or the shapes of corresponding leaves, differ.
     """
     structure: Any = jax.tree.structure(trees[0])
     for tree in trees[1:]:
@@ -151,6 +164,12 @@ def map_leaves(
     if structure.num_leaves == 0:
         return tuple(trees)
     rows = list(zip(*(jax.tree.leaves(tree) for tree in trees), strict=True))
+    for index, row in enumerate(rows):
+        if len({jnp.shape(leaf) for leaf in row}) > 1:
+            path = path_text(jax.tree.leaves_with_path(trees[0])[index][0])
+            raise ValueError(
+                f"updates, parameters and the state's moments must have one shape, got {[*map(jnp.shape, row)]} at {path!r}"
+            )
     is_program = any(map(is_traced, (leaf for row in rows for leaf in row)))
     split_value = functools.partial(_split, is_unknown=is_traced if is_program else _is_passed)
     splits = [split_value(())] * len(rows) if values is None else [split_value((value,)) for value in values]

@@ -22,7 +22,12 @@ def as_scalar(x: Any) -> Any:
 
 
 def own(x: Any) -> chex.Array:
-    """Return `x` as an array with a buffer of its own, so that the state that holds it can be donated."""
+    """Return `x` as an array with a buffer of its own, so that the state that holds it can be donated.
+
+    A `jax.ShapeDtypeStruct` has no numbers: it becomes zeros.
+    """
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(x)
     return jnp.array(x, copy=True)
 
 
@@ -51,7 +56,9 @@ def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
 
 
 def cast(leaf: Any, dtype: Any) -> Any:
-    """Return a leaf in another floating dtype; what is not floating stays as it is."""
+    """Return a leaf, or the shape of one, in another floating dtype; what is not floating stays as it is."""
+    if isinstance(leaf, jax.ShapeDtypeStruct) and is_floating(leaf):
+        return leaf.update(dtype=dtype)
     return jax.lax.convert_element_type(leaf, dtype) if is_floating(leaf) else leaf
 
 
