@@ -267,8 +267,8 @@ ROWS = [
     (
         lambda: init(aj.adamw(0.1, lr_multipliers=(1.0, 2.0))),
         TypeError,
-        "`lr_multipliers` must be a number or a JAX scalar, got (1.0, 2.0) of type tuple: a pair (l1, l2) is a decay's; "
-        "give one number per leaf, or a tree of numbers in the parameters' structure",
+        "`lr_multipliers` must be a number or a JAX scalar, got (1.0, 2.0) of type tuple: a pair (l1, l2) is a "
+        "decay's; give one number per leaf, or a tree of numbers in the parameters' structure",
     ),
     (
         lambda: init(aj.adamw(0.1, proximal_l1={"kernel": (1.0, 2.0)})),
@@ -291,8 +291,8 @@ ROWS = [
         lambda: aj.adamw(0.1, weight_decay=lambda params: params),
         TypeError,
         "`weight_decay` must be a rule (path, leaf) -> value where it is a function, got <function>, which requires 1 "
-        """argument: a schedule count -> value is written {"": schedule}; a rule requires path and leaf; in the place """
-        "of a mask params -> tree give the tree, mask(params)",
+        """argument: a schedule count -> value is written {"": schedule}; a rule requires path and leaf; in the """
+        "place of a mask params -> tree give the tree, mask(params)",
     ),
     (
         lambda: init(aj.adamw(0.1, freeze=lambda params: params)),

@@ -42,6 +42,8 @@ def _scaled(x: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
 
 
 def _norm(x: chex.Array) -> chex.Array:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros([], x.dtype)
     _, norm, largest = _scaled(x)
     return norm * largest
 
@@ -122,7 +124,8 @@ def hold_norm(
                     f"`hold_norm` must not hold a leaf that decays, got a decay of {decay} and a `proximal_l1` of "
                     f"{threshold} at {path!r}: its length is given by the one or by the other"
                 )
-            if jnp.size(leaf) and not checks.is_traced(norms[-1]) and float(norms[-1]) == 0:
+            known = not checks.is_traced(norms[-1]) and not isinstance(leaf, jax.ShapeDtypeStruct)
+            if jnp.size(leaf) and known and float(norms[-1]) == 0:
                 raise ValueError(f"`hold_norm` must hold leaves that are not zero at the start, got zeros at {path!r}")
             if not is_matrix(path, leaf):
                 warnings.warn(

@@ -6,7 +6,8 @@ from typing import Any
 import chex
 import jax
 
-from adamw_jax._rules.values import check_positive, check_rules, is_value, resolve_rules
+from adamw_jax._rules.trees import is_single
+from adamw_jax._rules.values import check_positive, check_rules, resolve_rules
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Rules
@@ -29,9 +30,9 @@ def check_epsilons(eps: Rules, eps_root: Rules) -> None:
 
 def _cut(rules: Rules, tree: chex.ArrayTree) -> Rules:
     """Return a tree of values as a function of the path, where a direction sees some of its leaves only."""
-    if is_value(rules) or jax.tree_util.all_leaves([rules], is_leaf=is_value):
+    if is_single(rules):
         return rules
-    values = dict(zip(leaf_paths(rules, is_value), jax.tree.leaves(rules, is_leaf=is_value), strict=True))
+    values = dict(zip(leaf_paths(rules, is_single), jax.tree.leaves(rules, is_leaf=is_single), strict=True))
     return (lambda path, leaf: values[path]) if set(leaf_paths(tree)) < set(values) else rules
 
 

@@ -15,7 +15,7 @@ from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, 
 from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.state import parameter_of
 from adamw_jax._tree.typing import Params, Updates
-from adamw_jax._tree.width import arithmetic_dtype, is_floating
+from adamw_jax._tree.width import arithmetic_dtype, is_floating, own
 
 
 class NarrowState(NamedTuple):
@@ -104,7 +104,8 @@ def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfl
 
     def init(params: Params) -> NarrowState:
         count = jnp.zeros([], jnp.int32)
-        return NarrowState(count, _narrowed(inner.init(params), params, count))
+        known = jax.tree.map(lambda p: own(p) if isinstance(p, jax.ShapeDtypeStruct) else p, params)
+        return NarrowState(count, _narrowed(inner.init(params), known, count))
 
     def update(
         updates: Updates, state: NarrowState, params: Params | None = None, **extra_args: Any

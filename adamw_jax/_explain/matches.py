@@ -7,7 +7,7 @@ from typing import Any
 import chex
 
 from adamw_jax._optimizer.plan import Plan
-from adamw_jax._rules.values import is_value, patterns_of
+from adamw_jax._rules.values import kind_of, patterns_of
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._tree.typing import Rules
 
@@ -22,9 +22,7 @@ def matched_rules(name: str, rules: Rules | None, params: chex.ArrayTree) -> lis
     patterns = patterns_of(rules, params)
     if patterns is not None:
         return [None if i is None else patterns[i] for i in match_patterns(name, patterns, paths)]
-    if rules is None or is_value(rules):
-        return [None if rules is None else "all"] * len(paths)
-    return [getattr(rules, "label", "function" if callable(rules) else "tree")] * len(paths)
+    return [kind_of(rules, params)] * len(paths)
 
 
 def _patterns(plan: Plan, params: chex.ArrayTree) -> dict[str, tuple[str, ...]]:

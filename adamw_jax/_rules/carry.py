@@ -7,7 +7,7 @@ import chex
 import jax
 
 from adamw_jax._rules.growth import Grown
-from adamw_jax._rules.values import Check, is_value, patterns_of, resolve_rules
+from adamw_jax._rules.values import Check, is_value, kind_of, resolve_rules
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Value
 
@@ -35,7 +35,7 @@ def _plain(value: Any) -> Any:
 
 def _is_tree(rules: Any, params: chex.ArrayTree) -> bool:
     """Return True if rules are a tree of values for a model, and no patterns, function or single value."""
-    return not is_value(rules) and not callable(rules) and patterns_of(rules, params) is None
+    return kind_of(rules, params) == "tree"
 
 
 def _same(values: Sequence[Any]) -> bool:
@@ -90,7 +90,7 @@ def rules_with(
         factor = factors[0] if factors else 1.0
         if checks.equals(factor, 1):
             return given
-        if is_value(given):
+        if is_value(given) and not callable(given):
             return scaled(given, factor)
         if isinstance(given, Mapping):
             return {pattern: scaled(value, factor) for pattern, value in given.items()}

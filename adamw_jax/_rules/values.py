@@ -1,32 +1,22 @@
 """Rules that give one value to each leaf: a number, or a schedule count -> number."""
 
 import dataclasses
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from adamw_jax._rules.functions import check_function
+from adamw_jax._rules.over_time import check_start as check_start, floating, values_now as values_now
 from adamw_jax._rules.trees import children_of, is_single, is_value as is_value, values_of_tree
 from adamw_jax._tree.checks import check_non_negative, check_number, equals
-from adamw_jax._tree.loop import extra_arg
 from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Rules, Value
 
 Check = Callable[[str, Any], Any]
 """(name, value) -> the value in its normal form; raises for a value of another kind or out of range."""
-
-
-def _floating(number: Any) -> Any:
-    """Return integers and narrow floats as floats of the default width; Python numbers as they are."""
-    if isinstance(number, (jax.Array, np.ndarray, np.number)):
-        wide: Any = jnp.promote_types(number.dtype, jnp.result_type(float))
-        return number.astype(wide)
-    return number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +39,7 @@ def check_multiplier(name: str, value: Any) -> Value:
             f"`{name}` must be a number or a JAX scalar, got {value!r} of type {type(value).__name__}: a pair (l1, l2) "
             "is a decay's; give one number per leaf, or a tree of numbers in the parameters' structure"
         )
-    return _floating(check_non_negative(name, value))
+    return floating(check_non_negative(name, value))
 
 
 def check_positive(name: str, value: Any) -> Value:
@@ -71,32 +61,39 @@ def _values_for(check: Check) -> Callable[[Any], bool]:
     return is_value if check is check_decay else is_single
 
 
-def check_function(name: str, function: Any, schedules: bool = True) -> None:
-    """Raise a TypeError for a function that does not require the two arguments of a rule, path and leaf."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a function without a signature
-        return
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = sum(each.kind in positional and each.default is each.empty for each in parameters)
-    takes_all = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
-    if required == 2 or (takes_all and required < 2) or hasattr(function, "check_paths"):
-        return
-    schedule = 'a schedule count -> value is written {"": schedule}; ' if schedules else ""
-    raise TypeError(
-        f"`{name}` must be a rule (path, leaf) -> value where it is a function, got {function!r}, which requires "
-        f"{required} argument{'' if required == 1 else 's'}: {schedule}a rule requires path and leaf; in the place of "
-        "a mask params -> tree give the tree, mask(params)"
-    )
+def kind_of(rules: Rules | None, params: chex.ArrayTree) -> str | None:
+    """Return how `resolve_rules` reads rules: "all", "tree", "patterns", "function" or its label; None for None.
+
+    >>> params = {"bias": 0.0, "kernel": 0.0}
+    >>> [kind_of(rules, params) for rules in (2.0, {"bias": 2.0}, {"bias": 2.0, "kernel": 1.0})]
+    ['all', 'patterns', 'tree']
+    """
+    if rules is None or (is_single(rules) and not callable(rules)):
+        return None if rules is None else "all"
+    if is_single(rules):
+        return str(getattr(rules, "label", "function"))
+    if _tree_of(rules, leaf_paths(params), is_value) is not None:
+        return "tree"
+    return "patterns" if _is_flat(rules) else "all" if is_value(rules) else "tree"
 
 
 def patterns_of(rules: Rules | None, params: chex.ArrayTree) -> tuple[str, ...] | None:
     """Return the patterns of rules that `resolve_rules` reads as {pattern: value}, None for rules of another kind."""
-    paths = leaf_paths(params)
-    is_flat = isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
-    if not is_flat or values_of_tree(rules, paths, is_value, prefix=not all(map(is_value, rules.values()))) is not None:
-        return None
-    return tuple(rules)
+    return tuple(rules) if isinstance(rules, Mapping) and kind_of(rules, params) == "patterns" else None
+
+
+def _is_flat(rules: Any) -> bool:
+    return isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
+
+
+def _is_pair(rules: Any) -> bool:
+    return isinstance(rules, tuple) and is_value(rules) and not hasattr(rules, "_fields")
+
+
+def _tree_of(rules: Any, paths: tuple[str, ...], is_leaf: Callable[[Any], bool]) -> list[Any] | None:
+    """Return the values of a tree; patterns and a pair are one only if they have all the parameters' paths."""
+    prefix = not _is_pair(rules) and not (_is_flat(rules) and all(map(is_leaf, rules.values())))
+    return values_of_tree(rules, paths, is_leaf, prefix=prefix)
 
 
 def _subtree_at(
@@ -108,7 +105,7 @@ def _subtree_at(
       ValueError: a pair that could be a decay (l1, l2) or two values.
     """
     below = [path.removeprefix(f"{key}/") for path in paths if path.startswith(f"{key}/")]
-    is_pair = is_leaf(value) and isinstance(value, tuple) and not hasattr(value, "_fields")
+    is_pair = _is_pair(value) and is_leaf(value)
     if not below or is_single(value) or (is_pair and children_of(value, key, paths) is None):
         return None
     if is_pair:
@@ -175,22 +172,19 @@ def resolve_rules(
     is_leaf = is_leaf or _values_for(check)
     if not paths:
         return []
-    is_pair = isinstance(rules, tuple) and is_value(rules) and not hasattr(rules, "_fields")
-    is_flat = isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
     if is_single(rules) and not callable(rules):
         return [check(name, rules)] * len(paths)
-    prefix = not is_pair and not (is_flat and all(map(is_leaf, rules.values())))
-    tree = None if is_single(rules) else values_of_tree(rules, paths, is_leaf, prefix=prefix)
-    if tree is not None and is_pair and is_leaf(rules):
+    tree = None if is_single(rules) else _tree_of(rules, paths, is_leaf)
+    if tree is not None and _is_pair(rules) and is_leaf(rules):
         raise ValueError(
             f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
             f"use a function (path, leaf) -> value, got {rules!r}"
         )
     if tree is not None:
         return [check(f"{name} at {path!r}", value) for path, value in zip(paths, tree, strict=True)]
-    if is_pair:
+    if _is_pair(rules):
         return [check(name, rules)] * len(paths)
-    if isinstance(rules, Mapping) and is_flat:
+    if isinstance(rules, Mapping) and _is_flat(rules):
         return _by_pattern(name, rules, paths, check, default, is_leaf)
     if is_single(rules):
         function: Any = rules
@@ -220,7 +214,7 @@ def check_rules(name: str, rules: Rules | None, check: Check) -> None:
         check_function(name, rules)
     elif is_leaf(rules) and not hasattr(rules, "_fields"):
         check(name, rules)
-    elif isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules):
+    elif isinstance(rules, Mapping) and _is_flat(rules):
         for key, value in rules.items():
             if is_leaf(value) and not hasattr(value, "_fields"):
                 check(f"{name}[{key!r}]", value)
@@ -228,40 +222,5 @@ def check_rules(name: str, rules: Rules | None, check: Check) -> None:
 
 def is_zero(rules: Any) -> bool:
     """Return True if rules are known to give 0 to every leaf: a number, pairs, patterns or a tree of zeros."""
-    values = jax.tree.leaves(getattr(rules, "value", rules))
-    return all(is_single(value) and equals(value, 0) for value in values)
-
-
-def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -> list[Any]:
-    """Return the values of an update: each schedule's at the count that `with_learning_rate` passes.
-
-    Args:
-      name: how the caller's argument is called, for the errors.
-      values: from `resolve_rules`.
-      extra_args: of the stage that asks.
-
-    Raises:
-      ValueError: a schedule outside `with_learning_rate`, or one that returns a number out of range.
-      TypeError: one that returns something else than a number.
-    """
-    known: dict[int, Any] = {}
-
-    def now(value: Any) -> Any:
-        if not callable(value):
-            return value
-        if extra_args.get("count") is None:
-            raise ValueError(
-                f"`{name}` must not have a schedule as a value outside of with_learning_rate, which counts the "
-                f"updates: put the stage inside it, got {value!r}"
-            )
-        if id(value) not in known:
-            number = check_non_negative(f"{name}(count)", value(extra_arg("count", extra_args)))
-            known[id(value)] = _floating(number)
-        return known[id(value)]
-
-    return [tuple(map(now, value)) if isinstance(value, tuple) else now(value) for value in values]
-
-
-def check_start(name: str, values: Sequence[Value]) -> None:
-    """Check what the schedules among some values return for the first update."""
-    values_now(name, values, {"count": np.zeros([], np.int32)})
+    values = rules.values if isinstance(rules, Resolved) else jax.tree.leaves(getattr(rules, "value", rules))
+    return all(is_single(value) and equals(value, 0) for value in jax.tree.leaves(values))

@@ -168,7 +168,8 @@ def map_leaves(
         if len({jnp.shape(leaf) for leaf in row}) > 1:
             path = path_text(jax.tree.leaves_with_path(trees[0])[index][0])
             raise ValueError(
-                f"updates, parameters and the state's moments must have one shape, got {[*map(jnp.shape, row)]} at {path!r}"
+                f"updates, parameters and the state's moments must have one shape, "
+                f"got {[*map(jnp.shape, row)]} at {path!r}"
             )
     is_program = any(map(is_traced, (leaf for row in rows for leaf in row)))
     split_value = functools.partial(_split, is_unknown=is_traced if is_program else _is_passed)

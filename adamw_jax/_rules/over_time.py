@@ -1,0 +1,55 @@
+"""Values of rules at an update: a schedule among them is a function of the count of updates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamw_jax._tree.checks import check_non_negative
+from adamw_jax._tree.loop import extra_arg
+from adamw_jax._tree.typing import Value
+
+
+def floating(number: Any) -> Any:
+    """Return integers and narrow floats as floats of the default width; Python numbers as they are."""
+    if isinstance(number, (jax.Array, np.ndarray, np.number)):
+        wide: Any = jnp.promote_types(number.dtype, jnp.result_type(float))
+        return number.astype(wide)
+    return number
+
+
+def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -> list[Any]:
+    """Return the values of an update: each schedule's at the count that `with_learning_rate` passes.
+
+    Args:
+      name: how the caller's argument is called, for the errors.
+      values: from `resolve_rules`.
+      extra_args: of the stage that asks.
+
+    Raises:
+      ValueError: a schedule outside `with_learning_rate`, or one that returns a number out of range.
+      TypeError: one that returns something else than a number.
+    """
+    known: dict[int, Any] = {}
+
+    def now(value: Any) -> Any:
+        if not callable(value):
+            return value
+        if extra_args.get("count") is None:
+            raise ValueError(
+                f"`{name}` must not have a schedule as a value outside of with_learning_rate, which counts the "
+                f"updates: put the stage inside it, got {value!r}"
+            )
+        if id(value) not in known:
+            number = check_non_negative(f"{name}(count)", value(extra_arg("count", extra_args)))
+            known[id(value)] = floating(number)
+        return known[id(value)]
+
+    return [tuple(map(now, value)) if isinstance(value, tuple) else now(value) for value in values]
+
+
+def check_start(name: str, values: Sequence[Value]) -> None:
+    """Check what the schedules among some values return for the first update."""
+    values_now(name, values, {"count": np.zeros([], np.int32)})
