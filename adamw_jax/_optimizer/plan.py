@@ -1,7 +1,6 @@
 """What an optimizer was made from, and what follows for every leaf and for every update."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import chex
@@ -23,7 +22,6 @@ from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules, is_zero
-from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
 
 
