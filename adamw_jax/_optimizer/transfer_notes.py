@@ -8,7 +8,7 @@ from adamw_jax._rules.scaling import Growth, Rule, power
 from adamw_jax._tree import checks
 
 BY_RULE = {"learning_rate", "lr_multipliers", "weight_decay", "b1", "b2", "eps", "eps_root", "normalize_decay"}
-UNDERSTOOD = BY_RULE | {"coupling", "multiplier_scales_decay", "schedule", "direction"}
+UNDERSTOOD = BY_RULE | {"coupling", "multiplier_scales_decay", "schedule", "direction", "momentum"}
 """Options that a transfer changes, or that it reads and that need no change."""
 
 
@@ -39,7 +39,13 @@ def notes_of(
     updates: Any,
     kinds: Sequence[str],
 ) -> list[str]:
-    """Return the notes of a transfer: first what is to be done, then what was kept, then the rule's remarks."""
+    """Return the notes of a transfer: first what is to be done, then what was kept, then the rule's remarks.
+
+    Args:
+      rule, growth, leaves, kinds: of the transfer.
+      options: of the base.
+      updates: of the target.
+    """
     notes = []
     if _grows(growth.depth) and rule.branch:
         factor = _number(power(growth.depth, rule.branch))
@@ -59,12 +65,10 @@ def notes_of(
     if rule.logits and heads:
         paths = ", ".join(f"{each.leaf.path} by {each.width**rule.logits:.4g}" for each in heads)
         notes.append(f"the model: multiply the outputs of {paths}")
-    if _grows(growth.tokens) or _grows(growth.batch):
-        given = "schedule" if options.get("schedule") is not None else "learning_rate"
-        if options.get("schedule") is not None or callable(options["learning_rate"]):
-            notes.append(
-                f"the schedule: `{given}` must be that of a run of {_number(updates)} updates; its shape is kept"
-            )
+    if _grows(growth.tokens / growth.batch):
+        notes.append(
+            f"the schedule: of {_number(updates)} updates, with the shape and the share of warm-up of the base"
+        )
     if "direction" in options:
         notes.append(
             "the direction: kept as it was given; make it anew with the table's factors of 1 - b1, 1 - b2 and eps, "
@@ -74,11 +78,9 @@ def notes_of(
         notes.append(
             "Muon: its step is taken to be scaled by sqrt(max(1, out / in)), so that its rate keeps at other widths"
         )
-    if any(name in options for name in ("momentum",)):
+    if "momentum" in options:
         notes.append("momentum: kept; the rate grows with the batch instead (1706.02677)")
-    kept = sorted(
-        key for key, value in options.items() if key not in UNDERSTOOD and key != "momentum" and value is not None
-    )
+    kept = sorted(key for key, value in options.items() if key not in UNDERSTOOD and value is not None)
     if kept:
         notes.append(f"kept as given, for the rule says nothing about them: {', '.join(kept)}")
     silent = _silent_about(rule, growth, [each.width for each in leaves])
