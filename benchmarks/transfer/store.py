@@ -1,5 +1,6 @@
 """The points that were trained, as one JSON file: columns, and a row per point."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,9 @@ from benchmarks.transfer.trainings import SHAPE
 
 FILE = Path(__file__).parents[1] / "results" / "transfer.json"
 SCORES = ("label", "tuning", "reported", "seconds")
+
+
+_machine = functools.cache(machine)
 
 
 def key_of(point):
@@ -31,7 +35,7 @@ def save(points, path=FILE):
     columns = list(dict.fromkeys(("label", "optimizer", *SHAPE, *(key for point in points for key in point))))
     rows = [[point.get(column) for column in columns] for point in points]
     lines = ",\n".join(json.dumps(row) for row in rows)
-    head = json.dumps({"machine": machine(), "columns": columns})[:-1]
+    head = json.dumps({"machine": _machine(), "columns": columns})[:-1]
     temporary = path.with_suffix(".new")
     temporary.write_text(f'{head}, "rows": [\n{lines}\n]}}\n')
     os.replace(temporary, path)
