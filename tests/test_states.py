@@ -1,11 +1,13 @@
 """States: where scalars per leaf stand, and which state fits which optimizer."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from flax import linen, nnx
 from jax.sharding import AxisType
@@ -193,3 +195,108 @@ def test_a_held_leaf_has_no_threshold():
     aj.adamw(0.1, hold_norm="body/kernel", proximal_l1={"head": 0.1}).init(PLAIN)
     made = optax.inject_hyperparams(aj.adamw)(1e-3, hold_norm="kernel")
     jax.jit(made.init)(PLAIN)
+
+
+# A state fits the optimizer, or the error says what makes it fit.
+
+MODEL = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "head": 2 * jnp.ones((2, 2)), "gate": jnp.ones(())}
+SCHEDULES = {"": None, " restarts": aj.cosine_warm_restarts(5), " 0.5": 0.5}
+PRESETS = {
+    "adamw": aj.adamw,
+    "nadamw": aj.nadamw,
+    "sgdw": aj.sgdw,
+    "amsgrad": lambda *a, **o: aj.adamw(*a, amsgrad=True, **o),
+}
+VARIANTS = {
+    "frozen": {"freeze": "dense|gate"},
+    "head frozen": {"freeze": "head"},
+    "held": {"hold_norm": "kernel"},
+    "both held": {"hold_norm": "kernel|head", "moment_dtype": "packed"},
+    "anchored": {"decay": "anchored", "weight_decay": 0.1},
+    "frozen, held": {"freeze": "bias", "hold_norm": "head", "schedule": 1.0},
+}
+BY_NAME = {
+    f"{name} {dtype}{schedule}": lambda make=make, dtype=dtype, eta=eta: make(0.1, moment_dtype=dtype, schedule=eta)
+    for name, make in PRESETS.items()
+    for dtype in (None, "float32", "bfloat16", "packed", "packed8")
+    for schedule, eta in list(SCHEDULES.items())[: 2 if dtype in (None, "packed") else 1]
+}
+BY_NAME |= {
+    f"{name} {variant}": lambda make=make, options=options: make(0.1, **options)
+    for name, make in PRESETS.items()
+    for variant, options in VARIANTS.items()
+}
+BY_NAME |= {
+    "lion": lambda: aj.decoupled(optax.scale_by_lion(), 0.1),
+    "narrow lion": lambda: aj.decoupled(aj.with_narrow_state(optax.scale_by_lion()), 0.1),
+    "ademamix": lambda: aj.decoupled(optax.contrib.scale_by_ademamix(), 0.1),
+    "narrow ademamix": lambda: aj.decoupled(aj.with_narrow_state(optax.contrib.scale_by_ademamix()), 0.1),
+    "by path": lambda: aj.decoupled({"kernel": aj.scale_by_adam(), "": aj.scale_by_momentum()}, 0.1),
+    "watched": lambda: aj.observe(aj.skip_spikes(aj.adamw(0.1, moment_dtype="packed"))),
+}
+
+
+def form(state):
+    return jax.tree.structure(state), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+
+
+@functools.cache
+def made(name):
+    """The optimizer, a state with other numbers than the first ones in it, and the state's shapes."""
+    tx = BY_NAME[name]()
+    state = jax.tree.map(lambda x: x + jnp.ones_like(x), tx.init(MODEL))
+    return tx, state, jax.eval_shape(tx.init, MODEL)
+
+
+def refusal(name, state):
+    """The message with which an optimizer refuses a state; None where it goes on."""
+    tx, _, wanted = made(name)
+    shapes = jax.eval_shape(lambda: state)
+    if form(shapes) == form(wanted):
+        return None
+    with pytest.raises(ValueError, match=r"`state` must be what `init` makes of these parameters, .* at '") as error:
+        jax.eval_shape(tx.update, MODEL, shapes, MODEL)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("continued_by", BY_NAME)
+def test_an_equal_state_goes_on_and_every_other_names_what_makes_it_fit(continued_by):
+    tx, own, wanted = made(continued_by)
+    jax.eval_shape(tx.update, MODEL, own, MODEL)
+    for made_by in BY_NAME:
+        _, state, _ = made(made_by)
+        for _ in range(3):  # two remedies at most: one for the moments' storage, one for all else
+            message = refusal(continued_by, state)
+            if message is None:
+                break
+            state = remedied(message, state, tx.init(MODEL))
+        assert message is None, (made_by, message)
+        assert form(jax.eval_shape(lambda state=state: state)) == form(wanted)
+
+
+def remedied(message, state, fresh):
+    """The state after what a message says; a wrapper does not see how moments inside are stored, `carry_over` does."""
+    if "convert_moments" in message:
+        return aj.convert_moments(state, fresh)
+    assert "carry_over" in message
+    try:
+        return aj.carry_over(state, fresh)
+    except ValueError as error:
+        assert "convert_moments" in str(error)
+        return aj.convert_moments(state, fresh)
+
+
+def test_what_is_carried_over_are_the_numbers_of_before():
+    def numbers(name, other):
+        fresh = made(other)[0].init(MODEL)
+        return aj.carry_over(aj.convert_moments(made(name)[1], fresh), fresh)
+
+    # A schedule that was not there: moments and counts as before, the position at its start.
+    after = numbers("adamw None", "adamw None restarts")
+    assert int(after.count) == 1
+    assert int(after.inner_state.t_cur) == 0
+    moments = made("adamw None")[1].inner_state[0]
+    jax.tree.map(np.testing.assert_array_equal, after.inner_state.inner_state[0], moments)
+    # Another mask: the known radius stays, the new one is that of the weights.
+    (norms,) = (node.norms for node in aj_nodes(numbers("adamw held", "adamw both held"), aj.states.HoldNormState))
+    assert (float(norms["dense/kernel"]), float(norms["head"])) == (3.0, 4.0)

@@ -12,6 +12,7 @@ from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
 from adamw_jax._optimizer.factors import largest_rate
+from adamw_jax._optimizer.make import make_of
 from adamw_jax._optimizer.optimizer import Optimizer, made_per_tree
 from adamw_jax._optimizer.options import with_options_of
 from adamw_jax._optimizer.plan import Plan
@@ -142,4 +143,4 @@ def decoupled(
         return hide_frozen(its.freeze, widen_updates(chain, keep=round_params))
 
     owned = with_learning_rate(learning_rate, with_schedule(schedule, made_per_tree(stages)))
-    return Optimizer.made_from(plan, with_fitting_state(owned))
+    return Optimizer.made_from(plan, with_fitting_state(owned, make_of(plan)))

@@ -1,5 +1,6 @@
 """What every step does to every parameter, kept in the state as a few scalars per leaf."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,7 +11,8 @@ import optax
 
 from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import params_or_updates
+from adamw_jax._tree.fit import check_fit, check_kind
+from adamw_jax._tree.loop import params_or_updates, structure_of
 from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype
@@ -135,19 +137,25 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
     checks.check_count("every", every)
     tx = optax.with_extra_args_support(tx)
 
-    def init(params: Params) -> ObserveState:
+    def first(params: Params, inner_state: optax.OptState) -> ObserveState:
         def zeros() -> PerPath:
             return per_path(params, (jnp.zeros([], jnp.result_type(float)) for _ in jax.tree.leaves(params)))
 
         counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
-        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), tx.init(params))
+        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), inner_state)
+
+    def init(params: Params) -> ObserveState:
+        return first(params, tx.init(params))
 
     def update(
         updates: Updates, state: ObserveState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, ObserveState]:
         if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
+        check_kind(state, ObserveState)
         weights, gradients, count = params_or_updates(updates, params), updates, optax.safe_increment(state.count)
+        if structure_of(state.angle) != structure_of(per_path(weights, itertools.repeat(0))):
+            check_fit(state._replace(inner_state=()), first(weights, ()))
         # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.
         due = (count % every == 0) & (count > 0)
         seen = Seen(state.weight_rms, state.gradient_rms, state.step_rms, state.angle)

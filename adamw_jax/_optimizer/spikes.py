@@ -9,6 +9,7 @@ import optax
 
 from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar
 
@@ -126,6 +127,7 @@ def skip_spikes(
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, SkipSpikesState]:
+        check_kind(state, SkipSpikesState)
         norm = _norm(updates)
         finite, counts = jnp.isfinite(norm), jnp.isfinite(norm) & (norm > 0)
         x = jnp.log(jnp.where(counts, norm, 1.0))

@@ -85,9 +85,11 @@ def _check_moments(node: Any, like: Any) -> None:
         for each in (trees, wanted)
     )
     for path in sorted(shapes | others):
-        got, want = (jnp.shape(each[path]) if path in each else "none" for each in (others, shapes))
-        frozen = is_hole(shapes.get(path)) or is_hole(others.get(path))
-        if got != want and not frozen:
+        leaves = (shapes.get(path), others.get(path))
+        if any(map(is_hole, leaves)):
+            continue
+        want, got = ("none" if leaf is None else leaf.shape for leaf in leaves)
+        if got != want:
             raise ValueError(f"`like` must have the shapes of the state's moments, {want} at {path!r}, got {got}")
 
 

@@ -1,5 +1,6 @@
 """Whether a state fits an optimizer, and what of one state fits another."""
 
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -135,8 +136,37 @@ def check_fit(state: Any, wanted: Any, any_width: bool = False) -> None:
         raise ValueError(f"`state` must be what `init` makes of these parameters, {min(found, key=lambda x: x[0])[1]}")
 
 
+def check_kind(state: Any, kind: type) -> None:
+    """Raise an error for a state that is not of the wrapper's own kind.
+
+    Raises:
+      ValueError: the state of another transformation. TypeError: what is no state.
+    """
+    if isinstance(state, kind):
+        return
+    got = type(state).__name__
+    if not isinstance(state, tuple):
+        raise TypeError(
+            f"`state` must be what init(params) returned, as in update(updates, state, params), got a {got}"
+        )
+    raise ValueError(
+        f"`state` must be what `init` makes of these parameters, {kind.__name__} at 'its top', got {got}: {_CARRY}"
+    )
+
+
 def _form_of(tree: Any) -> tuple[Any, list[Any]]:
-    return structure_of(tree), [_form(leaf) for leaf in jax.tree.leaves(tree)]
+    leaves, structure = jax.tree.flatten(tree)
+    try:
+        return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+    except AttributeError:
+        return structure, [_form(leaf) for leaf in leaves]
+
+
+@functools.lru_cache(maxsize=32)
+def _made_before(make: Any) -> list[tuple[Any, Any]]:
+    """Return the forms of parameters and of their states that optimizers of one make have met, the latest first."""
+    del make
+    return []
 
 
 def _form_made_by(init: Any, params: Params) -> Any:
@@ -149,15 +179,21 @@ def _form_made_by(init: Any, params: Params) -> Any:
             return None
 
 
-def with_fitting_state(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) -> optax.GradientTransformationExtraArgs:
     """Hold the state that `update` is given against what `init` makes of these parameters, by shapes alone.
+
+    `init` is traced for this only where neither it nor another transformation of the same make was called before.
+
+    Args:
+      inner: the transformation.
+      make: hashable; equal for transformations whose states differ in numbers only. None is nobody's.
 
     Raises:
       ValueError: in `update`, a state of another structure, of other shapes or dtypes: the first difference, its path,
         and the function that makes the state fit. TypeError: what is no state.
     """
     inner = optax.with_extra_args_support(inner)
-    made: list[tuple[Any, Any]] = []  # the form of parameters and of their state, of the latest ones
+    made = [] if make is None else _made_before(make)
 
     def remember(params: Any, state: Any) -> Any:
         made.insert(0, (params, state))
@@ -180,11 +216,8 @@ def with_fitting_state(inner: optax.GradientTransformation) -> optax.GradientTra
         known = [state for params, state in made if params == key]
         wanted = known[0] if known else remember(key, _form_made_by(inner.init, tree))
         if wanted is not None and wanted != form:
-            if not isinstance(state, tuple) or form[0] == structure_of(updates):
-                raise TypeError(
-                    "`state` must be what init(params) returned, as in update(updates, state, params), "
-                    f"got a {type(state).__name__}"
-                )
+            # Parameters in the state's place, which may be tuples, too, are no state.
+            check_kind(None if form[0] == structure_of(updates) else state, tuple)
             structure, forms = wanted
             shapes = structure.unflatten([jax.ShapeDtypeStruct(*each) for each in forms])
             check_fit(state, shapes, any_width=params is None)

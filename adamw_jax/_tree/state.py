@@ -91,7 +91,7 @@ def per_path(tree: chex.ArrayTree, values: Iterable[Any]) -> dict[str, Any]:
     paths = unique_paths(tree)
     if not paths:
         return cast("dict[str, Any]", jax.numpy.zeros([], jax.numpy.result_type(float)))
-    return {path: value for path, value in zip(paths, values, strict=True) if value is not None}
+    return {path: value for path, value in zip(paths, values, strict=False) if value is not None}
 
 
 KeyPath = tuple[Any, ...]
