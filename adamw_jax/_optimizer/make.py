@@ -29,12 +29,11 @@ def make_of(plan: Plan) -> Any:
         return None  # a user's form, whose fields may decide about its state
     single = not isinstance(plan.direction, Mapping)
     try:
-        rows = [
-            (pattern, about(each).name, *cast(Mapping[str, Any], about(each).arguments))
-            + tuple(map(_mark, cast(Mapping[str, Any], about(each).arguments).values()))
-            for pattern, each in ([("", plan.direction)] if single else plan.direction.items())
-        ]
-        marks = *map(_mark, (plan.freeze, plan.hold_norm, getattr(plan.form, "anchors", None))), type(plan.form)
-        return single, *rows, *marks, plan.schedule is None, plan.accumulate
+        rows = []
+        for pattern, direction in [("", plan.direction)] if single else plan.direction.items():
+            arguments = cast(Mapping[str, Any], about(direction).arguments)
+            rows.append((pattern, about(direction).name, *arguments, *map(_mark, arguments.values())))
+        options = plan.freeze, plan.hold_norm, plan.axes, getattr(plan.form, "anchors", None), plan.accumulate
+        return single, *rows, *map(_mark, options), type(plan.form), plan.schedule is None
     except (AttributeError, TypeError):
         return None
