@@ -1,4 +1,4 @@
-"""The study of transfer: no point is trained twice, it goes on where it stopped, its fit finds the bottom of a valley."""
+"""The study of transfer: no point is trained twice, it goes on where it stopped, its fit finds the bottom."""
 
 import json
 
