@@ -507,3 +507,70 @@ def test_what_cannot_be_compared_is_named():
     assert str(difference) == "nothing changed\nnot compared: the arguments of the direction 'lion'"
     other = aj.explain(aj.decoupled(optax.scale_by_yogi(), 0.1), {"w": shape(2)})
     assert ("(all)", "direction", "lion", "yogi") in [tuple(row.values()) for row in other.diff(told()).rows]
+
+
+HOLDERS = {
+    "chain": lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 4),
+    "MultiSteps as a transformation": lambda tx: optax.MultiSteps(tx, 4).gradient_transformation(),
+    "inject_hyperparams": lambda tx: optax.inject_hyperparams(aj.adamw, static_args=("weight_decay", "schedule"))(
+        **OPTIONS
+    ),
+    "masked": lambda tx: optax.masked(tx, {"embed": True, "block_0": True, "block_1": False, "norm": True}),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "nested": lambda tx: optax.chain(optax.clip(1.0), optax.apply_if_finite(aj.observe(tx), 3)),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_explain_sees_through_what_holds_an_optimizer(name):
+    tx = aj.adamw(**OPTIONS)
+    # optax's inject_hyperparams asks for one dtype under strict promotion.
+    params = jax.tree.map(lambda leaf: shape(*leaf.shape), small_model())
+    plain = {row["path"]: row for row in aj.explain(tx, params).rows}
+    holder = HOLDERS[name](tx)
+    seen = aj.explain(holder, params)
+    inside = [path for path in plain if name != "masked" or not path.startswith("block_1")]
+    assert [row["path"] for row in seen.rows] == inside
+    for row in seen.rows:
+        for key in ("rate", "l2", "multiplier", "decay"):
+            assert row[key] == pytest.approx(plain[row["path"]][key], rel=1e-6)  # injected numbers are float32
+    assert seen.totals["outside"] == [path for path in plain if path not in inside]
+    # The wrapper's own arrays like the parameters, such as accumulated gradients, count.
+    state = jax.eval_shape(holder.init, params)
+    assert seen.totals["state_bytes"] == sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: optax.chain(optax.clip(1.0), optax.adamw(0.1)),
+            "got 'chain' with none: put adamw, nadamw, sgdw or decoupled",
+        ),
+        (
+            lambda: optax.partition({"a": aj.sgdw(0.1), "b": aj.adamw(0.1)}, {"a": "a", "b": "b"}),
+            "got 'partition' with 2 of them: explain each by itself",
+        ),
+        (lambda: optax.flatten(aj.adamw(0.1)), "an optimizer inside that trains"),
+        (lambda: None, "`tx` must come from a preset, or hold an optimizer from one, got NoneType"),
+    ],
+)
+def test_what_holds_no_optimizer_says_what_it_needs(make, message):
+    with pytest.raises(TypeError, match=message):
+        aj.explain(make(), {"a": shape(2), "b": shape(2)})
+
+
+@pytest.mark.parametrize("schedule", [None, 1.0, aj.linear_warmup(3), aj.cosine_warm_restarts(5)])
+@pytest.mark.parametrize("before", [None, 1.0, aj.linear_warmup(3), aj.cosine_warm_restarts(5)])
+def test_a_state_of_another_schedule_is_told(before, schedule):
+    params, tx = {"w": jnp.ones(2)}, aj.adamw(0.1, schedule=schedule)
+    state = aj.adamw(0.1, schedule=before).init(params)
+    restarts = [isinstance(each, type(aj.cosine_warm_restarts(5))) for each in (before, schedule)]
+    if before is None or restarts[0] == restarts[1]:
+        aj.explain(tx, params, state=state)
+        return
+    with pytest.warns(UserWarning, match=r"`state`: its position is that of .*: reschedule\(state, schedule, count"):
+        aj.explain(tx, params, state=state)
+    if schedule is not None:
+        aj.explain(tx, params, state=aj.reschedule(state, schedule, count=2))

@@ -77,6 +77,23 @@ def test_alike_parameters_share_a_curve():
     assert list(curves_of(rate)) == ["dense/bias and 2 more"]
 
 
+def test_a_legend_counts_the_parameters_of_a_rule_and_lies_beside_the_axes():
+    tx = optax.chain(optax.clip(1.0), aj.adamw(0.1, weight_decay=aj.matrices(0.01)))
+    _, rate, _ = plot.schedule(tx, 3, PARAMS)
+    assert list(curves_of(rate)) == ["dense/bias", "matrices (2 parameters)"]
+    rate.figure.canvas.draw()
+    assert rate.get_legend().get_window_extent().x0 >= rate.get_window_extent().x1
+
+
+@pytest.mark.parametrize("autorestart", [True, False])
+def test_every_kind_of_restarts_is_drawn(autorestart):
+    schedule = aj.cosine_warm_restarts(4, eta_max_decay=1.5, autorestart=autorestart)
+    eta, _, decay = plot.schedule(aj.adamw(0.1, weight_decay=0.01, schedule=schedule), 10, PARAMS)
+    drawn = curves_of(eta).popitem()[1]
+    np.testing.assert_allclose(drawn, schedule(jnp.arange(10)), rtol=1e-6)  # float32
+    np.testing.assert_allclose(curves_of(decay).popitem()[1], 0.01 * drawn, rtol=1e-6)
+
+
 def test_histories():
     runs = np.array([[4.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
     ax = plot.history({"one": [3, 2, 1], "many": runs}, ylabel="test error (%)", log=True, first=0, step=5)

@@ -153,9 +153,20 @@ def test_a_heat_map_marks_the_best_cell(runs, tmp_path):
     assert len(ax.texts) == 6
     (frame,) = ax.patches
     assert frame.get_xy() == (DECAYS.index(best["weight_decay"]) - 0.5, RATES.index(best["learning_rate"]) - 0.5)
+    assert ax.images[0].colorbar.ax.get_ylabel() == "loss (dark: smaller, better)"
     ax.figure.savefig(tmp_path / "map.png")
     with pytest.raises(ValueError, match=r"`runs` must have two axes to be drawn, got \['a'\]"):
         plot.heat_map(aj.sweep(lambda a: a, {"a": [1.0]}))
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_dark_is_good_in_a_heat_map(runs, largest):
+    ax = plot.heat_map(runs, lambda values: values["losses"][..., -1], largest=largest)
+    scores, image = np.asarray(runs.values["losses"][..., -1]), ax.images[0]
+    light = {kind: sum(image.to_rgba(value)[:3]) for kind, value in (("low", scores.min()), ("high", scores.max()))}
+    assert (light["high"] < light["low"]) == largest
+    name = "score (dark: larger, better)" if largest else "loss (dark: smaller, better)"
+    assert image.colorbar.ax.get_ylabel() == name
 
 
 BAD = {

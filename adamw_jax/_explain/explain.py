@@ -10,49 +10,68 @@ import numpy as np
 import optax
 
 from adamw_jax._explain.explanation import Explanation
-from adamw_jax._explain.matches import plan_warnings, rule_warnings
+from adamw_jax._explain.inside import made_by, optimizer_in, unpacked
+from adamw_jax._explain.matches import plan_warnings, rule_warnings, state_warnings
 from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
 from adamw_jax._explain.turns import turn_of
 from adamw_jax._optimizer.factors import counts_of
-from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._tree import checks
+from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Mask
+
+
+def _totals(rows: list[dict[str, Any]], paths: tuple[str, ...], of_leaves: int, scalars: int) -> dict[str, Any]:
+    decayed = [row for row in rows if (row["l1"] or row["l2"] or row["proximal_l1"]) and row["multiplier"]]
+    return {
+        "parameters": len(rows),
+        "size": sum(row["size"] for row in rows),
+        "state_bytes": of_leaves + scalars,
+        "scalar_bytes": scalars,
+        "decayed": sum(row["size"] for row in decayed),
+        "frozen": sum(row["size"] for row in rows if row["multiplier"] == 0),
+        "outside": [path for path in paths if path not in {row["path"] for row in rows}],
+    }
 
 
 def explain(
     tx: optax.GradientTransformation | Callable[..., optax.GradientTransformation],
-    params: chex.ArrayTree,
+    params: chex.ArrayTree = None,
     *,
     updates: int | None = None,
     updates_per_epoch: float | None = None,
     at: int | None = None,
     scale_invariant: Mask | None = None,
+    state: optax.OptState | None = None,
     **arguments: Any,
 ) -> Explanation:
     """Return what every parameter will get, from shapes alone: nothing is allocated.
 
     Args:
-      tx: what `decoupled` or a preset returned; or that function itself, with its `arguments`.
-      params: the parameters, or their shapes (`jax.eval_shape`, `jax.ShapeDtypeStruct`).
+      tx: what `decoupled` or a preset returned; or that function itself, with its `arguments`; or what holds one such
+        optimizer: `optax.chain`, `optax.masked`, `optax.MultiSteps`, `optax.inject_hyperparams`, any other wrapper that
+        calls the `init` of what is inside; a built Keras optimizer, or a model that is compiled with one.
+      params: the parameters, or their shapes (`jax.eval_shape`, `jax.ShapeDtypeStruct`); for Keras its variables, which
+        a model has itself.
       updates: length of the run, to find the peak of a schedule that is a plain function; the first 100,000 if None.
       updates_per_epoch: to tell timescales in epochs.
       at: tell what the update that `at` updates precede does; None tells the peaks.
       scale_invariant: which leaves' lengths the loss ignores, as a mask by paths or as `scale_invariant` returns it, to
         be shown in a column, and with it the angle by which an update turns them in equilibrium, where it is known.
+      state: the state from which a run goes on, if it does: a warning says where its position is not the schedule's.
       arguments: of the preset.
 
     Returns:
       A table, see `Explanation`.
 
     Raises:
-      TypeError: no preset; a leaf that is no array; ValueError, TypeError: as the preset's `init`; a count `at` that is
-        outside the run.
+      TypeError: no optimizer of this library inside, or several; a leaf that is no array. ValueError, TypeError: as the
+        preset's `init`; a count `at` that is outside the run.
 
     Warns:
-      UserWarning: a pattern that decides nothing because an earlier one takes all its paths, or one that meets another
-        number than it reads like; a path that several parameters have.
+      UserWarning: a pattern that decides nothing because an earlier one takes all its paths; a path that several
+        parameters have; a schedule whose peak is far from 1; a `state` that was made under another schedule.
 
     >>> import jax.numpy as jnp
     >>> from adamw_jax._optimizer.presets import adamw
@@ -67,17 +86,13 @@ def explain(
     at the peak: learning rate 0.001, eta 1; coupling 'schedule', decay times 1, decoupled
     decayed: 32 of 36; frozen: 0; 12 of the state's bytes are scalars
     """
-    if callable(tx) and not isinstance(tx, optax.GradientTransformation):
-        tx = tx(**arguments)
-    elif arguments:
-        raise TypeError(f"`tx` must be a preset, not what it returned, to take arguments, got {sorted(arguments)}")
-    plan = plan_of(tx)
-    if plan is None:
-        raise TypeError(f"`tx` must come from a preset (of a chain, explain the preset in it), got {type(tx).__name__}")
+    tx, params = unpacked(tx, params)
+    tx = made_by(tx, arguments)
     if updates_per_epoch is not None:
         checks.check_number("updates_per_epoch", updates_per_epoch, low=0, open_low=True)
-    shapes = abstract(params)
-    state_bytes, scalar_bytes = state_bytes_of(jax.eval_shape(tx.init, shapes), shapes)
+    shapes, paths = abstract(params), leaf_paths(params)
+    plan, trained, state_shapes = optimizer_in(tx, shapes)
+    state_bytes, scalar_bytes = state_bytes_of(state_shapes, shapes)
     if at is None:
         factors, counts = plan.run(updates), counts_of(updates)
     else:
@@ -85,29 +100,21 @@ def explain(
         if updates is not None and at >= checks.check_count("updates", updates):
             raise ValueError(f"`at` must be below the `updates` of the run, {updates}, got {at}")
         factors, counts = plan.factors(at), np.array([at])
-    leaves = plan.leaves(shapes)
-    rows = rows_of(plan, leaves, factors, counts, params, updates_per_epoch)
-    invariant: list[Any] = [None] * len(rows)
+    leaves = plan.leaves(trained)
+    its = range(len(paths)) if len(leaves) == len(paths) else [paths.index(leaf.path) for leaf in leaves]
+    arrays, aliases = jax.tree.leaves(params), aliases_of(params)
+    invariant: list[Any] = [None] * len(paths)
     if scale_invariant is not None:
         invariant = list(resolve_mask("scale_invariant", scale_invariant, shapes))
-    for row, leaf, aliases, size, flag in zip(rows, leaves, aliases_of(params), state_bytes, invariant, strict=True):
-        row["state_bytes"], row["scale_invariant"] = size, flag
-        row["flags"] = flags_of(row, leaf, aliases, updates)
+    rows = rows_of(plan, leaves, factors, counts, trained, [arrays[i] for i in its], updates_per_epoch)
+    for row, leaf, i in zip(rows, leaves, its, strict=True):
+        row["state_bytes"], row["scale_invariant"] = state_bytes[i], invariant[i]
+        row["flags"] = flags_of(row, leaf, aliases[i], updates)
         row["turn"] = turn_of(plan, leaf, row, at)
     peak, eta = float(factors.rate.max()), float(factors.eta.max())
-    texts = rule_warnings(plan, shapes) + plan_warnings(plan, eta, at)
+    texts = rule_warnings(plan, trained) + plan_warnings(plan, eta, at) + state_warnings(plan, state)
     for text in texts:
         warnings.warn(text, stacklevel=2)
-    totals = {
-        "parameters": len(rows),
-        "size": sum(row["size"] for row in rows),
-        "state_bytes": sum(state_bytes) + scalar_bytes,
-        "scalar_bytes": scalar_bytes,
-        "decayed": sum(
-            row["size"] for row in rows if (row["l1"] or row["l2"] or row["proximal_l1"]) and row["multiplier"]
-        ),
-        "frozen": sum(row["size"] for row in rows if row["multiplier"] == 0),
-    }
     summary = {
         "learning_rate": peak / eta if eta else float(factors.alpha.max()),
         "eta": eta,
@@ -116,4 +123,5 @@ def explain(
         "decay_form": type(plan.form).__name__.lower(),
         "at": at,
     }
+    totals = _totals(rows, paths, sum(state_bytes), scalar_bytes)
     return Explanation(rows, totals, summary, texts, plan, leaves)

@@ -71,7 +71,8 @@ class Explanation:
         moves: which values are schedules;
         state_bytes: of the trees in the state; flags: where to look twice.
         Numbers are those at the peak, each of its own, or at the count that `explain` was asked for.
-      totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements.
+      totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements,
+        and the paths of parameters outside of the optimizer, which a mask around it leaves out.
       peaks: learning rate, eta, and normalization n, what multiplies the decay, its form, and `at`, the count or None.
       warnings: about the rules.
       plan: the optimizer's options.
@@ -105,6 +106,7 @@ class Explanation:
             "{decay_form}".format(**peaks),
             f"decayed: {self.totals['decayed']:,} of {self.totals['size']:,}; frozen: {self.totals['frozen']:,}; "
             f"{self.totals['scalar_bytes']:,} of the state's bytes are scalars",
+            *([f"not trained by it: {', '.join(self.totals['outside'])}"] if self.totals["outside"] else []),
             *(["turn/update: radians, in equilibrium: after about 1 / (decay/update) updates"] if told else []),
             *(f"warning: {text}" for text in self.warnings),
         ]

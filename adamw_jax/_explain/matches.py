@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import chex
+import numpy as np
 
 from adamw_jax._optimizer.plan import Plan
+from adamw_jax._rates.owner import ScheduleState
+from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rules.values import kind_of, patterns_of
+from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
+from adamw_jax._tree.state import nodes_of, value_of
 from adamw_jax._tree.typing import Rules
 
 
@@ -65,3 +70,21 @@ def plan_warnings(plan: Plan, eta: float, at: int | None) -> list[str]:
         f"`schedule`: the largest factor is {what}, but the factor multiplies the learning rate and should be near 1: "
         "a schedule of learning rates is `learning_rate`, or `schedule` after a division by its peak"
     ]
+
+
+def state_warnings(plan: Plan, state: Any) -> list[str]:
+    """Return what is to be looked at twice in a state from which a run goes on.
+
+    A state keeps the position and period of the schedule that it was made under. A function or a number is one cycle of
+    the greatest length: under restarts, that cycle never ends, and its factor stays at the beginning of the cosine.
+    """
+    texts = []
+    for node in nodes_of(state, ScheduleState):
+        is_endless = bool(np.all(np.asarray(value_of(node.period)) == checks.MAX_COUNT))
+        if is_endless == isinstance(plan.schedule, WarmRestarts):
+            made = "a function or a number" if is_endless else "cosine_warm_restarts"
+            texts.append(
+                f"`state`: its position is that of {made} as schedule, and `schedule` is another kind: "
+                "reschedule(state, schedule, count=...) moves it"
+            )
+    return texts

@@ -38,7 +38,8 @@ def rows_of(
     leaves: Sequence[LeafPlan],
     factors: Factors,
     counts: np.ndarray,
-    params: chex.ArrayTree,
+    shapes: chex.ArrayTree,
+    arrays: Sequence[Any],
     updates_per_epoch: float | None,
 ) -> list[dict[str, Any]]:
     """Return a row per parameter, without what is known of the whole state.
@@ -48,17 +49,18 @@ def rows_of(
       leaves: what they give to the parameters.
       factors: at counts among which each has the peak that the numbers are for.
       counts: where schedules among the rules are evaluated; of several values the largest counts.
-      params: the parameters or their shapes.
+      shapes: of the parameters that it trains.
+      arrays: those parameters, or their shapes.
       updates_per_epoch: for timescales in epochs.
     """
     names = {leaf.direction for leaf in leaves}
     by_role = plan.factor.c.by_layer or getattr(plan.weight_decay, "label", None) == "matrices"
     rate = float(factors.rate.max())
     shares = {side: float(factors.decay(side).max()) for side in {leaf.normalized for leaf in leaves}}
-    rate_rules = matched_rules("lr_multipliers", plan.lr_multipliers, params)
-    decay_rules = matched_rules("weight_decay", plan.weight_decay, params)
+    rate_rules = matched_rules("lr_multipliers", plan.lr_multipliers, shapes)
+    decay_rules = matched_rules("weight_decay", plan.weight_decay, shapes)
     rows = []
-    columns = zip(leaves, jax.tree.leaves(params), rate_rules, decay_rules, strict=True)
+    columns = zip(leaves, arrays, rate_rules, decay_rules, strict=True)
     for leaf, array, rate_rule, decay_rule in columns:
         given = {"multiplier": leaf.multiplier, "l1": leaf.l1, "l2": leaf.l2, "proximal_l1": leaf.threshold}
         values = {key: largest_at(value, counts) for key, value in given.items()}

@@ -82,8 +82,7 @@ def factors_of(
     """Return the scalars at some counts."""
     period = None
     if isinstance(schedule, WarmRestarts):
-        periods = schedule.position(jnp.asarray(counts, jnp.int32)).period
-        period = np.broadcast_to(np.asarray(periods, np.float64), counts.shape)
+        period = np.asarray(schedule.position(jnp.asarray(counts, jnp.int32)).period, np.float64)
     return Factors(counts, values_at(learning_rate, counts), values_at(schedule, counts), period, factor)
 
 

@@ -1,6 +1,8 @@
 """An optimizer: optax's pair of functions, with the plan that it was made from."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import optax
@@ -11,6 +13,19 @@ from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.noted import Noted, facts_of
 from adamw_jax._tree.typing import Params, Updates
 
+_INITIALIZED: contextvars.ContextVar[list[tuple[Plan, Params]] | None] = contextvars.ContextVar("_INITIALIZED")
+
+
+@contextlib.contextmanager
+def initialized() -> Iterator[list[tuple[Plan, Params]]]:
+    """Return a list that receives the plan of every optimizer whose `init` is called, and its parameters."""
+    found: list[tuple[Plan, Params]] = []
+    token = _INITIALIZED.set(found)
+    try:
+        yield found
+    finally:
+        _INITIALIZED.reset(token)
+
 
 class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
     """A transformation with `plan`, the options that it was made from."""
@@ -18,7 +33,13 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
     @classmethod
     def made_from(cls, plan: Plan, transformation: optax.GradientTransformation) -> "Optimizer":
         """Return the transformation with its plan."""
-        init, update = transformation
+        inner, update = transformation
+
+        def init(params: Params) -> optax.OptState:
+            if (found := _INITIALIZED.get(None)) is not None:
+                found.append((plan, params))
+            return inner(params)
+
         return cls(init, Noted(update, plan))
 
     @property

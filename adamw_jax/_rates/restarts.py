@@ -40,7 +40,7 @@ class WarmRestarts(Cycles):
         t_cur, period, cycle = self.start()
         t_cur = t_cur + jnp.asarray(count, jnp.int32)
         if not self.autorestart:
-            return Position(t_cur, period, cycle)
+            return Position(t_cur, *jnp.broadcast_arrays(period, cycle, t_cur)[:2])
         if checks.is_traced(self.period) or checks.is_traced(self.t_mult):
             start, period, cycle = jnp.vectorize(self._walk)(t_cur)
         else:

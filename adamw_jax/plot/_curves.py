@@ -13,7 +13,6 @@ import optax
 from adamw_jax._explain.explain import explain
 from adamw_jax._optimizer.factors import Factors, values_at
 from adamw_jax._optimizer.leaves import LeafPlan
-from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
@@ -50,8 +49,10 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
     def label(alike: Sequence[Mapping[str, Any]]) -> str:
         rules = [rule for key in ("rate_rule", "decay_rule") if (rule := alike[0][key]) not in (None, "all")]
-        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        return (" + ".join(dict.fromkeys(rules)) if rules else alike[0]["path"]) + more
+        names = " + ".join(dict.fromkeys(rules))
+        if names:
+            return f"{names} ({len(alike)} parameters)" if len(alike) > 1 else names
+        return str(alike[0]["path"]) + (f" and {len(alike) - 1} more" if len(alike) > 1 else "")
 
     labelled: dict[str, Mapping[str, Any]] = {}
     for alike in groups.values():
@@ -78,7 +79,7 @@ def schedule(
 
     Args:
       of: a function of the count (`cosine_warm_restarts`, `linear_warmup`, optax's schedules): its factor is drawn;
-        or what a preset returned: then eta, the effective rate alpha eta r, and the effective decay
+        or what `explain` takes as its `tx`: then eta, the effective rate alpha eta r, and the effective decay
         (share of a weight taken away per update) of every group of parameters that are treated alike.
       updates: length of the run, >= 1.
       params: the parameters or their shapes; needed for a preset, and only there.
@@ -97,7 +98,7 @@ def schedule(
     """
     updates = int(checks.check_count("updates", updates))
     counts = np.arange(updates)
-    if not isinstance(of, optax.GradientTransformation):
+    if not any(hasattr(of, name) for name in ("update", "optimizer", "as_optax")):
         if not callable(of):
             raise TypeError(f"`of` must be a schedule or what a preset returned, got {of!r}")
         if params is not None:
@@ -107,18 +108,19 @@ def schedule(
         _mark(ax, _restarts(of, updates))
         ax.set(xlabel="update", ylabel="factor")
         return ax
-    plan = plan_of(of)
-    if plan is None:
-        raise TypeError(f"`of` must be a schedule or what a preset returned, got {type(of).__name__}")
-    if params is None:
+    if params is None and hasattr(of, "update"):
         raise ValueError("`params` must be given with a preset, got None")
     if ax is None:
         _, ax = plt.subplots(3, sharex=True, figsize=(6.4, 6.4), layout="constrained")
     if np.shape(ax) != (3,):
         raise ValueError(f"`ax` must be three axes for a preset, got {ax!r}")
+    try:
+        told = explain(of, params, updates=updates)
+    except TypeError as error:
+        kind = type(of).__name__
+        raise TypeError(f"`of` must be a schedule or what a preset returned, got {kind}: {error}") from error
+    plan, leaves = told.plan, {leaf.path: leaf for leaf in told.leaves}
     factors = plan.factors(counts)
-    told = explain(of, params, updates=updates)
-    leaves = {leaf.path: leaf for leaf in told.leaves}
     ax[0].plot(counts, factors.eta, **_style(0))
     for index, (label, row) in enumerate(_groups(told.rows).items()):
         rate, decay = _over_time(plan, leaves[row["path"]], factors)
@@ -129,7 +131,8 @@ def schedule(
     ):
         _mark(each, _restarts(plan.schedule, updates))
         each.set_ylabel(title)
-    ax[1].legend(fontsize="small")
+    # Beside the axes, for inside they would cover a curve.
+    ax[1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     ax[2].set_xlabel("update")
     return ax
 

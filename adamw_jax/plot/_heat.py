@@ -15,7 +15,7 @@ def heat_map(
     runs: Sweep,
     of: Callable[[Any], chex.Array] = lambda values: values,
     *,
-    label: str = "score",
+    label: str | None = None,
     largest: bool = False,
     ax: Any = None,
 ) -> Any:
@@ -24,8 +24,8 @@ def heat_map(
     Args:
       runs: from `sweep`, with two axes.
       of: values -> the score of each run.
-      label: what the scores are.
-      largest: whether more is better.
+      label: what the scores are; None is "loss", or with `largest` "score".
+      largest: whether more is better. Dark is good either way.
       ax: where to draw; None makes a figure.
 
     Returns:
@@ -41,8 +41,9 @@ def heat_map(
     (row_name, rows), (column_name, columns) = runs.axes.items()
     if ax is None:
         _, ax = plt.subplots(figsize=(1.5 + 0.7 * len(columns), 1.2 + 0.5 * len(rows)), layout="constrained")
-    image = ax.imshow(scores, aspect="auto", cmap="viridis" if largest else "viridis_r")
-    ax.figure.colorbar(image, ax=ax, label=label)
+    image = ax.imshow(scores, aspect="auto", cmap="viridis_r" if largest else "viridis")
+    name, good = (label or "score", "larger") if largest else (label or "loss", "smaller")
+    ax.figure.colorbar(image, ax=ax, label=f"{name} (dark: {good}, better)")
     ax.set_xticks(range(len(columns)), [f"{value:.3g}" for value in columns], rotation=45)
     ax.set_yticks(range(len(rows)), [f"{value:.3g}" for value in rows])
     ax.set_xlabel(column_name)

@@ -1,0 +1,67 @@
+"""The optimizer of this library in what a user trains with: bare, wrapped, injected, or in Keras."""
+
+from typing import Any
+
+import chex
+import jax
+import optax
+
+from adamw_jax._explain.memory import abstract
+from adamw_jax._optimizer.optimizer import initialized, plan_of
+from adamw_jax._optimizer.plan import Plan
+from adamw_jax._tree.paths import leaf_paths
+
+
+def unpacked(tx: Any, params: Any) -> tuple[Any, Any]:
+    """Return a Keras model or optimizer as a transformation and its parameters; anything else as it is."""
+    if hasattr(tx, "trainable_variables") and hasattr(tx, "optimizer"):
+        tx, params = tx.optimizer, tx.trainable_variables
+    tx = getattr(tx, "inner_optimizer", tx)
+    return tx.as_optax(params) if hasattr(tx, "as_optax") else (tx, params)
+
+
+def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
+    """Return a transformation as it is, and what a preset makes of its arguments."""
+    if hasattr(tx, "init") and hasattr(tx, "update"):
+        if arguments:
+            raise TypeError(f"`tx` must be a preset, not what it returned, to take arguments, got {sorted(arguments)}")
+        return tx
+    if callable(tx):
+        return tx(**arguments)
+    raise TypeError(f"`tx` must come from a preset, or hold an optimizer from one, got {type(tx).__name__}")
+
+
+def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree, chex.ArrayTree]:
+    """Return the plan of the one optimizer in a transformation, the shapes that it trains, and those of the state.
+
+    Wrappers and chains call the `init` of what is inside: that tells which optimizers there are, for which parameters.
+
+    Raises:
+      TypeError: no optimizer of this library inside, or several.
+    """
+
+    def init(params: Any) -> Any:
+        # So the numbers that `optax.inject_hyperparams` makes arrays of are known here.
+        with jax.ensure_compile_time_eval():
+            return tx.init(params)
+
+    with initialized() as found:
+        state = jax.eval_shape(init, shapes)
+    if (plan := plan_of(tx)) is not None:
+        return plan, shapes, state
+    inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
+    if len(inside) != 1:
+        kind = getattr(getattr(tx, "update", None), "__qualname__", type(tx).__name__).split(".")[0]
+        remedy = (
+            f"{len(inside)} of them: explain each by itself, or give `decoupled` a direction by path"
+            if inside
+            else "none: put adamw, nadamw, sgdw or decoupled(...) in the place of the part with the learning rate"
+        )
+        raise TypeError(f"`tx` must come from a preset or hold one optimizer from one, got {kind!r} with {remedy}")
+    ((plan, trained),) = inside.values()
+    if foreign := set(leaf_paths(trained)) - set(leaf_paths(shapes)):
+        raise TypeError(
+            f"`tx` must train the parameters by their paths, got an optimizer inside that trains {sorted(foreign)}: "
+            "explain the optimizer itself"
+        )
+    return plan, trained, state
