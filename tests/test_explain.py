@@ -277,6 +277,8 @@ def test_to_dict_is_json():
 def test_nothing_is_allocated():
     huge = {"w": shape(2**20, 2**20)}
     assert aj.explain(aj.adamw(0.1), huge).totals["state_bytes"] == 2**43 + 12
+    injected = optax.inject_hyperparams(aj.adamw)(0.1)
+    assert aj.explain(optax.chain(optax.clip(1.0), injected), huge).totals["state_bytes"] > 2**43
 
 
 BAD = {

@@ -1,5 +1,6 @@
 """The optimizer of this library in what a user trains with: bare, wrapped, injected, or in Keras."""
 
+import contextlib
 from typing import Any
 
 import chex
@@ -31,6 +32,28 @@ def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
     raise TypeError(f"`tx` must come from a preset, or hold an optimizer from one, got {type(tx).__name__}")
 
 
+def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], chex.ArrayTree]:
+    """Return every optimizer inside with the shapes that it trains, and the shapes of the state."""
+    with initialized() as found:
+        state = jax.eval_shape(tx.init, shapes)
+    inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
+    return list(inside.values()), state
+
+
+def _with_numbers(tx: Any, plan: Plan, shapes: chex.ArrayTree) -> Plan:
+    """Return the plan of the optimizer inside with its numbers, which `optax.inject_hyperparams` makes in `init`."""
+    small = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1,) * leaf.ndim, leaf.dtype), shapes)
+
+    def init(params: Any) -> Any:
+        with jax.ensure_compile_time_eval():
+            return tx.init(params)
+
+    # An `init` that needs the shapes themselves fails, and its numbers stay as they are.
+    with contextlib.suppress(TypeError, ValueError):
+        ((plan, _),) = _plans(optax.GradientTransformation(init, None), small)[0]
+    return plan
+
+
 def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree, chex.ArrayTree]:
     """Return the plan of the one optimizer in a transformation, the shapes that it trains, and those of the state.
 
@@ -39,17 +62,9 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
     Raises:
       TypeError: no optimizer of this library inside, or several.
     """
-
-    def init(params: Any) -> Any:
-        # So the numbers that `optax.inject_hyperparams` makes arrays of are known here.
-        with jax.ensure_compile_time_eval():
-            return tx.init(params)
-
-    with initialized() as found:
-        state = jax.eval_shape(init, shapes)
+    inside, state = _plans(tx, shapes)
     if (plan := plan_of(tx)) is not None:
         return plan, shapes, state
-    inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
     if len(inside) != 1:
         kind = getattr(getattr(tx, "update", None), "__qualname__", type(tx).__name__).split(".")[0]
         remedy = (
@@ -58,10 +73,10 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
             else "none: put adamw, nadamw, sgdw or decoupled(...) in the place of the part with the learning rate"
         )
         raise TypeError(f"`tx` must come from a preset or hold one optimizer from one, got {kind!r} with {remedy}")
-    ((plan, trained),) = inside.values()
+    ((plan, trained),) = inside
     if foreign := set(leaf_paths(trained)) - set(leaf_paths(shapes)):
         raise TypeError(
             f"`tx` must train the parameters by their paths, got an optimizer inside that trains {sorted(foreign)}: "
             "explain the optimizer itself"
         )
-    return plan, trained, state
+    return _with_numbers(tx, plan, shapes), trained, state
