@@ -1,5 +1,7 @@
 """Penalties as decays: which weights are found, what is zeroed, what stays intact."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from keras import layers
 from keras.regularizers import L1, L1L2, L2
 
 from adamw_jax.keras import AdamW, fill_dict_in_order, get_weight_decays, restore_penalties
-from adamw_jax.keras._paths import match_decays, match_multipliers, unique_paths
+from adamw_jax.keras._adamw._rules import WeightRules
+from adamw_jax.keras._paths import Weights, unique_paths
 from tests.keras_models import data, dense, recurrent
 
 REG = {"kernel_regularizer": L2(0.25)}
@@ -150,6 +153,13 @@ LSTM_1 = "sequential/lstm_1/lstm_cell"
 PATHS = [f"{LSTM_1}/kernel", f"{LSTM_1}/recurrent_kernel", "dense/kernel", "d/dense/kernel"]
 
 
+def resolved(weight_decays=None, lr_multipliers=None):
+    rules = WeightRules(None, True, weight_decays, lr_multipliers)
+    weights = Weights.of([types.SimpleNamespace(path=path) for path in PATHS])
+    rules.resolve(weights, weights.variables, [False] * 4, False)
+    return rules
+
+
 @pytest.mark.parametrize(
     ("key", "index"),
     [
@@ -164,25 +174,40 @@ PATHS = [f"{LSTM_1}/kernel", f"{LSTM_1}/recurrent_kernel", "dense/kernel", "d/de
 def test_a_typed_key_means_one_weight(key, index):
     expected = [(0.0, 0.0)] * 4
     expected[index] = (0.5, 0.25)
-    assert match_decays({key: (0.5, 0.25)}, PATHS) == expected
+    assert resolved(weight_decays={key: (0.5, 0.25)}).decays == expected
+
+
+def test_a_key_is_a_path_or_names_or_a_pattern():
+    decay = (0.0, 0.5)
+    for key, expected in (
+        ("lstm_1", [0, 1]),
+        ("sequential", [0, 1]),
+        ("dense", [2, 3]),
+        ("d", [3]),
+        ("d/kernel", [3]),
+        ("kernel", [0, 1, 2, 3]),
+        ("/kernel$", [0, 2, 3]),
+        ("lstm_cell/kernel", [0]),
+    ):
+        assert [i for i, pair in enumerate(resolved({key: decay}).decays) if pair == decay] == expected, key
 
 
 def test_bad_keys_and_values_are_named_with_the_paths():
-    with pytest.raises(ValueError, match=r"(?s)'gru/kernel' must match one weight, but matches 0.*d/dense/kernel"):
-        match_decays({"gru/kernel": (0, 0)}, PATHS)
-    with pytest.raises(ValueError, match=r"(?s)'kernel' must match one weight, but matches 3.*lstm_cell/kernel"):
-        match_decays({"kernel": (0, 0)}, PATHS)
-    for value, rule in ((0.1, "must be a pair"), ((1, 2, 3), "must be a pair"), ((-1, 0), "must not be negative")):
-        with pytest.raises(ValueError, match=rf"`weight_decays\['dense/kernel'\]` {rule}"):
-            match_decays({"dense/kernel": value}, PATHS)
+    with pytest.raises(ValueError, match=r"`weight_decays` must match .*'gru/kernel'.*the nearest are .*dense/kernel"):
+        resolved({"gru/kernel": (0, 0)})
+    for value, rule in (((1, 2, 3), "must be a number l2 or a pair"), ((-1, 0), "l1` must be a finite number in")):
+        with pytest.raises(ValueError, match=rf"`weight_decays\['dense/kernel'\].*{rule}"):
+            resolved({"dense/kernel": value})
     with pytest.raises(ValueError, match="'gru' is part of no path"):
-        match_multipliers({"gru": 0.5}, PATHS)
-    with pytest.raises(ValueError, match=r"`lr_multipliers\['lstm'\]` must be a number >= 0"):
-        match_multipliers({"lstm": -1}, PATHS)
+        resolved(lr_multipliers={"gru": 0.5})
+    with pytest.raises(ValueError, match=r"`lr_multipliers\['lstm'\]` must be a finite number in"):
+        resolved(lr_multipliers={"lstm": -1})
 
 
-def test_the_first_multiplier_that_matches_wins():
-    assert match_multipliers({"recurrent": 2, "lstm": 0.5}, PATHS) == [0.5, 2.0, 1.0, 1.0]
+def test_the_first_key_that_means_a_weight_decides():
+    assert resolved(lr_multipliers={"recurrent": 2, "lstm": 0.5}).multipliers == [0.5, 2.0, 1.0, 1.0]
+    decays = resolved({"d": (0, 1), "kernel": (0, 2)}).decays
+    assert [l2 for _, l2 in decays] == [2.0, 2.0, 2.0, 1.0]
 
 
 def test_repeated_paths_are_told_apart():

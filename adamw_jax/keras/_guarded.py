@@ -1,17 +1,26 @@
 """What may be set on an optimizer, so that nothing is set in vain, and what is set is copied."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from adamw_jax.keras._hyperparameters import copied
+from adamw_jax.keras._paths import Weights
 
 
 class GuardedOptimizer(keras.optimizers.Optimizer):
     """An optimizer whose decay is its own, and whose hyperparameters keep their buffers."""
 
-    _rate_refused = False
-    _decays_are_in = "the decay is in `tx`, e.g. optax.adamw(rate, weight_decay=...)"
+    _rate_refused: str | None = None
+    """Why the rate cannot be set."""
+    _rate_hidden = False
+    """Whether nobody can tell the rate."""
+    _decays_are_in = "the decay is in `tx`: OptaxOptimizer(adamw_jax.adamw, rate, options={'weight_decay': ...})"
+    _excludes = False
+    """Whether weights can be excluded from the decay."""
+    _excluded: tuple[frozenset[int], str] = (frozenset(), "")
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras would track a Variable, and a step delete a JAX array, that is given to a hyperparameter.
@@ -20,46 +29,67 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate; NaN where `tx` was built with a rate of its own, which nobody can see."""
-        return float("nan") if self._rate_is_hidden() else self._get_current_learning_rate()
+        """The rate; NaN where `tx` was built with rates of its own, which nobody can see."""
+        return float("nan") if self._rate_hidden else self._get_current_learning_rate()
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if self._rate_refused:
             raise ValueError(
-                "`learning_rate` cannot be set: `tx` was built with a rate of its own. Pass a function "
-                f"learning_rate -> transformation instead. Received: learning_rate={value}"
+                f"`learning_rate` cannot be set: {self._rate_refused}. Pass a function learning_rate -> "
+                f"transformation as `tx` instead. Received: learning_rate={value}"
             )
         if not (isinstance(self._learning_rate, keras.Variable) or callable(value)):
             raise TypeError(
                 "`learning_rate` cannot be set to a number: the optimizer was made with a schedule or a function. "
                 f"Received: learning_rate={value}"
             )
-        self._rate_given = True
+        self._rate_given, self._rate_hidden = True, False
         setter: Any = keras.optimizers.Optimizer.learning_rate
         setter.fset(self, value)
 
-    def _rate_is_hidden(self) -> bool:
-        """Return whether nobody can tell the rate."""
-        return self._rate_refused
-
     @property
-    def weight_decay(self) -> None:
-        """None: a decay belongs into the transformation; Keras's is coupled with the rate."""
+    def weight_decay(self) -> Any:
+        """The decay as given to `tx` by `options`; None where it has none, or nobody can see it."""
+        return self._decay_given()
 
     @weight_decay.setter
     def weight_decay(self, value: Any) -> None:
         if value is not None:
             raise ValueError(f"`weight_decay` cannot be set: {self._decays_are_in}. Received: weight_decay={value}")
 
+    def _decay_given(self) -> Any:
+        return None
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Do nothing: Keras would decay by `weight_decay` once more."""
+
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Refuse: only the transformation knows its decay.
+        """Leave weights without decay, before the optimizer is built.
+
+        Args:
+          var_list: Keras Variables, or layers.
+          var_names: expressions to be found in the weights' paths, without the outermost model's own name.
 
         Raises:
-          ValueError: always.
+          ValueError: the optimizer is built already, or only its transformation knows the decay.
         """
-        raise ValueError(
-            "`exclude_from_weight_decay` would have no effect: the decay is in `tx`. Pass `mask=` to the "
-            "transformation, e.g. optax.adamw(rate, weight_decay=..., mask=lambda tree: {path: "
-            f"path.endswith('kernel') for path in tree}}). Received: var_list={var_list}, var_names={var_names}"
-        )
+        if not self._excludes:
+            raise ValueError(
+                "`exclude_from_weight_decay` would have no effect: the decay is in `tx`. Pass it as an option, "
+                "OptaxOptimizer(adamw_jax.adamw, rate, options={'weight_decay': adamw_jax.matrices(...)}), or `mask=` "
+                f"to optax's transformation. Received: var_list={var_list}, var_names={var_names}"
+            )
+        if self.built:
+            raise ValueError(
+                "`exclude_from_weight_decay` has to be called before the optimizer is built, which training does. "
+                f"Received: var_list={var_list}, var_names={var_names}"
+            )
+        listed = [each.variables if isinstance(each, keras.Layer) else [each] for each in var_list or ()]
+        self._excluded = frozenset(id(v) for variables in listed for v in variables), "|".join(var_names or ())
+
+    def _are_excluded(self, weights: Weights) -> Sequence[bool]:
+        """Return for each weight whether its decay is left out."""
+        ids, pattern = self._excluded
+        pairs = zip(weights.variables, weights.keys, strict=True)
+        return [id(v) in ids or bool(pattern and re.search(pattern, key)) for v, key in pairs]

@@ -1,17 +1,13 @@
-"""Which weight a name means: unique paths, decays by the names of weights and layers, multipliers by parts of names."""
+"""The names of weights: one path each, and which weights a key of a rule means."""
 
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from adamw_jax._tree import checks
+import keras
 
-Decay = tuple[float, float]
-"""The pair (l1, l2)."""
-
-Places = Callable[[], Sequence[Sequence[str]]]
-"""Returns per weight its names by the layers and models it sits in, see `layer_names.places_of`."""
+from adamw_jax._tree.paths import match_patterns
 
 
 class Path(str):
@@ -33,23 +29,27 @@ class Path(str):
         return self.position < other.position if isinstance(other, Path) else super().__lt__(other)
 
 
-def unique_paths(variables: Sequence[Any]) -> list[Path]:
-    """Return the variables' paths; where a path repeats, its second, third, ... variable gets `#2`, `#3`, ...
+def numbered(paths: Sequence[str]) -> list[Path]:
+    """Return all different paths: where one repeats, its second, third, ... occurrence gets "#2", "#3", ...
 
-    Args:
-      variables: Keras Variables, in the order that counts the repetitions.
+    >>> numbered(["d/kernel", "out/kernel", "d/kernel"])
+    ['d/kernel', 'out/kernel', 'd/kernel#2']
     """
     seen: Counter[str] = Counter()
-    paths = []
-    for position, variable in enumerate(variables):
-        seen[variable.path] += 1
-        count = seen[variable.path]
-        paths.append(Path(variable.path if count == 1 else f"{variable.path}#{count}", position))
-    return paths
+    different = []
+    for position, path in enumerate(paths):
+        seen[path] += 1
+        different.append(Path(path if seen[path] == 1 else f"{path}#{seen[path]}", position))
+    return different
+
+
+def unique_paths(variables: Sequence[Any]) -> list[Path]:
+    """Return the Keras paths of variables, all different."""
+    return numbered([variable.path for variable in variables])
 
 
 def typed_paths(paths: Sequence[str]) -> list[str]:
-    """Return the names that mean one weight each, when a user types them: the first of a repeated path gets `#1`.
+    """Return the names that mean one weight each, when a user types them: the first of a repeated path gets "#1".
 
     >>> typed_paths(["d/kernel", "d/kernel#2", "out/kernel"])
     ['d/kernel#1', 'd/kernel#2', 'out/kernel']
@@ -57,139 +57,137 @@ def typed_paths(paths: Sequence[str]) -> list[str]:
     return [f"{path}#1" if f"{path}#2" in paths else str(path) for path in paths]
 
 
-def match_decays(decays: Mapping[str, Any], paths: Sequence[str], places: Places | None = None) -> list[Any]:
-    """Return the decay of each path, from keys as a user types them.
+def _steps_in_order(key: str, path: str) -> bool:
+    """Return whether a path has the steps of a key in their order, whole, the last one a layer's or the weight's.
 
-    A key is a path; or the end of one; or its layer and weight, with steps between them left out ("lstm_1/kernel" for
-    "lstm_1/lstm_cell/kernel"); or the same with the names of nested models ("backbone/conv/kernel"); or the name of one
-    layer or model, whose weights all get the decay. The ":0" of TensorFlow's names is dropped.
-
-    Args:
-      decays: {key: (l1, l2)}.
-      paths: the paths of all trainable variables, all different, from `unique_paths`.
-      places: the weights' names by layers and models; None for those of the paths alone.
-
-    Returns:
-      (l1, l2) per path; (0.0, 0.0) where no key matches.
-
-    Raises:
-      ValueError: a key matches no weight or layer, or several; its value is no pair of numbers >= 0.
+    >>> [_steps_in_order(key, "lstm_1/lstm_cell/kernel") for key in ("lstm_1", "lstm_1/kernel", "kernel", "lstm")]
+    [True, True, False, False]
     """
-    found: dict[str, Any] = dict.fromkeys(paths, (0.0, 0.0))
-    for key, value in decays.items():
-        hits = _hits(key.removesuffix(":0"), paths, places)
-        if len(hits) != 1:
-            names = dict(zip(paths, typed_paths(paths), strict=True))
-            listed = "\n  ".join(dict.fromkeys(names[path] for hit in (hits or [list(paths)]) for path in hit))
-            raise ValueError(
-                f"`weight_decays`: the key {key!r} must match one weight, but matches {len(hits)}. "
-                f"{'It matches' if hits else 'The weights are'}:\n  {listed}"
-            )
-        pair = check_decay(f"weight_decays[{key!r}]", value)
-        found |= dict.fromkeys(hits[0], pair)
-    return list(found.values())
+    steps = path.split("/")
+    rest = iter(steps if "/" in key else steps[:-1])
+    return all(step in rest for step in key.split("/"))
 
 
-def _hits(name: str, paths: Sequence[str], places: Places | None) -> list[list[str]]:
-    """Return what a key may mean: weights, each alone, or all the weights of a layer."""
-    stem, number = _numbered(name)
-    for rule in (str.__eq__, lambda path, typed: path.endswith(f"/{typed}"), _is_weight):
-        hits = [path for path in paths if rule(_numbered(path)[0], stem)]
-        if number:
-            hits = [path for path in hits if (_numbered(path)[1] or 1) == number]
-        if hits:
-            return [[path] for path in hits]
-    known = {path: [_numbered(path)[0], *more] for path, more in zip(paths, _places(paths, places), strict=True)}
-    if hits := [path for path, names in known.items() if any(_is_weight(each, name) for each in names)]:
-        return [[path] for path in hits]
-    layers: dict[str, list[str]] = {}
-    for path, names in known.items():
-        # A repeated path does not tell its layers apart; the names by models do.
-        telling = names[1:] if names[1:] and Counter(each[0] for each in known.values())[names[0]] > 1 else names
-        for prefix in {prefix for each in telling for prefix in _layers_called(name, each)}:
-            layers.setdefault(prefix, []).append(path)
-    return [list(weights) for weights in dict.fromkeys(map(tuple, layers.values()))]
+def _outermost(paths: Sequence[str], model: Any) -> str | None:
+    """Return the outermost model's own name, where Keras begins the paths with it; None where it does not.
 
-
-def _places(paths: Sequence[str], places: Places | None) -> Sequence[Sequence[str]]:
-    return places() if places else [[]] * len(paths)
-
-
-def _numbered(path: str) -> tuple[str, int | None]:
-    found = re.fullmatch(r"(.*)#(\d+)", path)
-    return (found[1], int(found[2])) if found else (str(path), None)
-
-
-def _in_order(name: str, path: str) -> bool:
-    steps = iter(path.split("/"))
-    return all(part in steps for part in name.split("/"))
-
-
-def _is_weight(path: str, name: str) -> bool:
-    return path.endswith(f"/{name.split('/')[-1]}") and _in_order(name, path)
-
-
-def _layers_called(name: str, path: str) -> list[str]:
-    """Return the beginnings of a path that are layers of this name."""
-    steps = path.split("/")[:-1]
-    ends = [i + 1 for i, step in enumerate(steps) if step == name.split("/")[-1]]
-    return ["/".join(steps[:end]) for end in ends if _in_order(name, "/".join(steps[:end]))]
-
-
-def check_decay(name: str, value: Any) -> Any:
-    """Return `value` if it is a pair (l1, l2) of numbers >= 0 or of schedules; a schedule alone is an l2.
-
-    >>> check_decay("weight_decays['out/kernel']", (0, 1e-3))
-    (0.0, 0.001)
+    Keras tells an optimizer its variables but not their model. Without a model, the name is what all paths begin with,
+    if it is above layers.
     """
-    pair = (0.0, value) if callable(value) else value
-    known = isinstance(pair, (tuple, list)) and len(pair) == 2
-    if not known or not all(checks.is_number(each) or callable(each) for each in pair):
-        raise ValueError(f"`{name}` must be a pair (l1, l2) of numbers. Received: {value!r}")
-    if not all(callable(each) or 0 <= float(each) < float("inf") for each in pair):
-        raise ValueError(f"`{name}` must not be negative, and finite. Received: {value!r}")
-    l1, l2 = (each if callable(each) else float(each) for each in pair)
-    return l1, l2
+    split = [path.split("/") for path in paths]
+    firsts = {steps[0] for steps in split}
+    if model is None:
+        return firsts.pop() if len(firsts) == 1 and any(len(steps) > 2 for steps in split) else None
+    children = {layer.name for layer in model.layers}
+    below = {steps[1] for steps in split if steps[0] == model.name and len(steps) > 1}
+    return model.name if below and (model.name not in children or below & children) else None
 
 
-def check_multiplier(name: str, value: Any) -> Any:
-    """Return `value` if it is a finite number >= 0: Python's, NumPy's or a JAX scalar; or a schedule."""
-    if callable(value):
-        return value
-    if not checks.is_number(value) or not 0 <= float(value) < float("inf"):
-        raise ValueError(f"`{name}` must be a number >= 0. Received: {value!r}")
-    return float(value)
+def _places(layer: Any, above: str = "") -> Iterator[tuple[int, str]]:
+    """Return the id and the name "model/.../layer/weight" of every weight below a layer, for every way down to it."""
+    for child in layer._flatten_layers(include_self=False, recursive=False):
+        yield from ((id(v), f"{above}{child.name}/{v.name}") for v in child._trainable_variables)
+        yield from _places(child, f"{above}{child.name}/")
 
 
-def match_multipliers(multipliers: Mapping[str, Any], paths: Sequence[str], places: Places | None = None) -> list[Any]:
-    """Return the multiplier of each path: that of the first key, in the dictionary's order, that names it.
+@dataclass(frozen=True)
+class Weights:
+    """The trainable variables of an optimizer, by the names that keys of rules may call them.
 
-    A key names the weights in whose path it is, and the weights of the layer or model that it is the name of.
-
-    Args:
-      multipliers: {part of a path, or name of a layer or model: multiplier}.
-      paths: the paths of all trainable variables.
-      places: the weights' names by layers and models; None for the paths alone.
-
-    Returns:
-      One number per path; 1.0 where no key matches.
-
-    Raises:
-      ValueError: a key names no weight, or a multiplier is no number >= 0.
-
-    >>> match_multipliers({"lstm": 0.5}, ["lstm_1/kernel", "dense/kernel"])
-    [0.5, 1.0]
+    Attributes:
+      variables: the trainable variables.
+      paths: their Keras paths, all different.
+      keys: the paths without the outermost model's own name, all different: what patterns are searched in.
+      places: further names of each, by the layers and models it sits in.
     """
-    known = _places(paths, places if multipliers else None)
-    found: dict[int, Any] = {}
-    for key, value in multipliers.items():
-        hits = [
-            i for i, path in enumerate(paths) if key in path or any(_layers_called(key, place) for place in known[i])
-        ]
-        hits = hits or [i for i in range(len(paths)) if any(key in place for place in known[i])]
+
+    variables: Sequence[Any]
+    paths: list[Path]
+    keys: list[Path]
+    places: list[list[str]]
+
+    @classmethod
+    def of(cls, variables: Sequence[Any], model: Any = None) -> "Weights":
+        """Return the names of variables.
+
+        Args:
+          variables: Keras Variables.
+          model: the `keras.Model` they belong to. It tells the names of functional models inside it, which leave no
+            trace in the paths.
+        """
+        given = [variable.path for variable in variables]
+        outer = _outermost(given, model)
+        short = [path.removeprefix(f"{outer}/") for path in given] if outer else given
+        places: dict[int, list[str]] = {id(variable): [] for variable in variables}
+        for key, place in _places(model) if model is not None else ():
+            if key in places:
+                places[key].append(place)
+        return cls(variables, unique_paths(variables), numbered(short), list(places.values()))
+
+    def find(self, name: str, key: Any) -> list[int]:
+        """Return the positions of the weights that a key means.
+
+        A key is a Variable; a layer or a model, for its weights; or a string. The first reading of a string that finds
+        something is its meaning: a weight's path; names of layers, or of layers and a weight, in their order, with
+        steps between them left out; a regular expression searched in the paths.
+
+        Args:
+          name: how the caller's argument is called, for the errors.
+          key: what the user wrote.
+
+        Raises:
+          ValueError: the key means no weight; the error names the nearest. TypeError: it is of another kind.
+        """
+        if isinstance(key, (keras.Variable, keras.Layer)):
+            ids = {id(v) for v in (key.variables if isinstance(key, keras.Layer) else [key])}
+            return self._checked(name, key, [i for i, v in enumerate(self.variables) if id(v) in ids])
+        if not isinstance(key, str):
+            raise TypeError(f"`{name}` must have names, layers or Variables as keys, got {key!r}")
+        typed = key.removesuffix(":0")
+        typed_as = zip(self.paths, self.keys, typed_paths(self.paths), typed_paths(self.keys), strict=True)
+        exact = [i for i, each in enumerate(typed_as) if typed in each or typed in (_stem(each[0]), _stem(each[1]))]
+        short = [[_stem(key), *places] for key, places in zip(self.keys, self.places, strict=True)]
+        # What all paths begin with may be a layer of a model that is not known: then its whole name counts.
+        whole = [] if any(self.places) else [[_stem(path)] for path in self.paths]
+        for hits in (exact, _in_any(typed, short), _in_any(typed, whole)):
+            if hits:
+                return hits
+        texts = [text for names in short for text in names]
+        try:
+            matches = match_patterns(name, (key,), tuple(texts))
+        except ValueError as error:
+            where = "" if any(self.places) else "; a functional model inside another is in no path: use it as the key"
+            raise ValueError(f"{error}{where}") from error
+        hits = {text for text, match in zip(texts, matches, strict=True) if match is not None}
+        return [i for i, names in enumerate(short) if hits & set(names)]
+
+    def _checked(self, name: str, key: Any, hits: list[int]) -> list[int]:
         if not hits:
-            listed = "\n  ".join(dict.fromkeys([*paths, *(place for names in known for place in names)]))
-            raise ValueError(f"`lr_multipliers`: the key {key!r} is part of no path. The weights are:\n  {listed}")
-        value = check_multiplier(f"lr_multipliers[{key!r}]", value)
-        found = dict.fromkeys(hits, value) | found
-    return [found.get(i, 1.0) for i in range(len(paths))]
+            raise ValueError(
+                f"`{name}` must have keys with weights among the trainable variables, got {key!r}, which has none of "
+                f"the {len(self.paths)} (is it built, and trainable?): {', '.join(map(repr, self.paths[:8]))}"
+            )
+        return hits
+
+    def values(self, name: str, rules: Mapping[Any, Any], default: Any, find: Any = None) -> list[Any]:
+        """Return the value of each weight: that of the first key, in the mapping's order, that means it.
+
+        Args:
+          name: how the caller's argument is called, for the errors.
+          rules: {key: value}.
+          default: the value where no key means the weight.
+          find: another `find`.
+        """
+        found: dict[int, Any] = {}
+        for key, value in rules.items():
+            for position in (find or self.find)(name, key):
+                found.setdefault(position, value)
+        return [found.get(position, default) for position in range(len(self.variables))]
+
+
+def _stem(path: str) -> str:
+    return path.partition("#")[0]
+
+
+def _in_any(key: str, names: Sequence[Sequence[str]]) -> list[int]:
+    return [i for i, each in enumerate(names) if any(_steps_in_order(key, one) for one in each)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adamw_jax.keras._guarded import GuardedOptimizer
+from adamw_jax.keras._paths import Weights
 
 
 class LoadableOptimizer(GuardedOptimizer):
@@ -26,9 +27,9 @@ class LoadableOptimizer(GuardedOptimizer):
         trained = [v for v in variables if not self._overwrite_variable_with_gradient(v)]
         self._scalars = len(self.variables)
         try:
-            self._prepare(trained)
+            weights = self._prepare(trained, variables)
             super().build(variables)
-            self._make_slots(trained)
+            self._make_slots(weights)
         except Exception as error:
             # Whatever it needs: a model is loaded for inference, too. An update says what is wrong.
             if not self._from_config:
@@ -37,10 +38,11 @@ class LoadableOptimizer(GuardedOptimizer):
             if not self.built:
                 super().build(variables)
 
-    def _prepare(self, variables: list[Any]) -> None:
-        """Do what needs the variables, before the state is made."""
+    def _prepare(self, trained: list[Any], variables: Sequence[Any]) -> Weights:
+        """Return the names of the weights that are trained, before the state is made."""
+        raise NotImplementedError
 
-    def _make_slots(self, variables: list[Any]) -> None:
+    def _make_slots(self, weights: Weights) -> None:
         raise NotImplementedError
 
     def load_own_variables(self, store: Any) -> None:

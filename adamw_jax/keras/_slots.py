@@ -1,7 +1,7 @@
 """The leaves of an optimizer state as Keras Variables."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +18,19 @@ class Slots:
     Attributes:
       treedef: the structure of the state.
       variables: the Variable of each leaf, or the constant that stands for a scalar which is not kept.
-      names: the last name on the way to each leaf: "mu", "count", ...
       owners: id of the trainable variable that a leaf belongs to, or None.
       key_types: the implementation of a leaf that is a random key, which is stored as integers; else None.
     """
 
     treedef: Any
     variables: list[Any]
-    names: list[str]
     owners: list[int | None]
     key_types: list[Any]
 
-    def read(self, values: dict[str, Any]) -> Any:
-        """Return the state; a leaf named in `values` takes that value."""
+    def read(self, values: Mapping[int, Any]) -> Any:
+        """Return the state; a leaf whose position is in `values` takes that value."""
         own = [v.value if isinstance(v, keras.Variable) else v for v in self.variables]
-        leaves = [values.get(name, leaf) for name, leaf in zip(self.names, own, strict=True)]
+        leaves = [values.get(position, leaf) for position, leaf in enumerate(own)]
         return jax.tree.unflatten(
             self.treedef,
             [
@@ -57,45 +55,74 @@ class Trained:
       variables: the trainable variables.
       keys: the keys of their values as parameters.
       slots: the state's Variables.
+      bound: positions of the state's leaves that other Variables give, by the names of their fields.
     """
 
-    variables: list[Any]
+    variables: Sequence[Any]
     keys: list[Any]
     slots: Slots
+    bound: Mapping[str, list[int]]
 
     def parameters(self) -> dict[str, jax.Array]:
         """Return the variables' values by their keys."""
         return {key: v.value for key, v in zip(self.keys, self.variables, strict=True)}
 
+    def values(self, given: Mapping[str, Any]) -> dict[int, Any]:
+        """Return what is given by the names of fields, by the positions of their leaves."""
+        return {position: value for name, value in given.items() for position in self.bound.get(name, ())}
 
-def add_slots(optimizer: Any, state: Any, keys: Sequence[str], variables: Sequence[Any]) -> Slots:
-    """Make the Variables of a state and add them to the optimizer, in the order of the state's leaves.
+
+def add_slots(
+    optimizer: Any, state: Any, keys: Sequence[str], variables: Sequence[Any], holders: Mapping[int, Any]
+) -> Slots:
+    """Make the Variables of a state and add them to the optimizer.
+
+    The Variables of one field are made in the order of their weights, whatever the order of its mapping: saved states
+    are read by position, and names change.
 
     Args:
-      optimizer: a `keras.optimizers.Optimizer` with `_holders()`.
+      optimizer: a `keras.optimizers.Optimizer`.
       state: what `init` gave for parameters {key: value}.
-      keys: the parameters' keys, in an order that JAX keeps (`unique_paths`).
+      keys: the parameters' keys, in an order that JAX keeps (`Weights.keys`).
       variables: the trainable variables, in the order of `keys`.
+      holders: the Variable that others use, too, or the constant that stands for a leaf, by the leaf's position.
 
     Returns:
       The slots.
     """
     flat, treedef = tree_flatten_with_path(state)
-    variable_of = dict(zip(keys, variables, strict=True))
-    holders = optimizer._holders()
-    made, names, owners, kinds = [], [], [], []
-    for path, leaf in flat:
-        at = next((i for i in reversed(range(len(path))) if _key(path[i]) in variable_of), None)
-        owner = None if at is None else variable_of[_key(path[at])]
-        name = _name(path[:at])
-        data, kind = _data(leaf)
-        held = owner is None and name in holders
+    position_of = {key: position for position, key in enumerate(keys)}
+    at = [next((i for i in reversed(range(len(path))) if _key(path[i]) in position_of), None) for path, _ in flat]
+    fields: dict[Any, int] = {}
+
+    def place(leaf: int) -> tuple[int, int, int]:
+        path, end = flat[leaf][0], at[leaf]
+        if end is None:
+            return leaf, 0, leaf
+        return fields.setdefault(tuple(path[:end]), leaf), position_of[_key(path[end])], leaf
+
+    def owner_of(leaf: int) -> Any:
+        path, end = flat[leaf][0], at[leaf]
+        return None if end is None else variables[position_of[_key(path[end])]]
+
+    made: list[Any] = [None] * len(flat)
+    for leaf in sorted(range(len(flat)), key=place):
+        (path, value), owner = flat[leaf], owner_of(leaf)
+        name = _name(path[: at[leaf]])
         full = name if owner is None else f"{owner.path.replace('/', '_')}_{name}"
-        made.append(holders[name] if held else _add(optimizer, full, data, owner))
-        names.append(name)
-        owners.append(None if owner is None else id(owner))
-        kinds.append(kind)
-    return Slots(treedef, made, names, owners, kinds)
+        made[leaf] = holders[leaf] if leaf in holders else _add(optimizer, full, _data(value)[0], owner)
+    ids = [None if end is None else id(owner_of(leaf)) for leaf, end in enumerate(at)]
+    return Slots(treedef, made, ids, [_data(value)[1] for _, value in flat])
+
+
+def scalars_named(state: Any, names: Collection[str], keys: Collection[str]) -> dict[str, list[int]]:
+    """Return the positions of a state's leaves by the names of their fields, where they belong to no parameter."""
+    found: dict[str, list[int]] = {}
+    for position, (path, _) in enumerate(tree_flatten_with_path(state)[0]):
+        name = _name(path)
+        if name in names and not any(_key(entry) in keys for entry in path):
+            found.setdefault(name, []).append(position)
+    return found
 
 
 def _add(optimizer: Any, name: str, value: jax.Array, owner: Any) -> Any:
@@ -114,8 +141,8 @@ def _add(optimizer: Any, name: str, value: jax.Array, owner: Any) -> Any:
 
 def _free(name: str, taken: Collection[str]) -> str:
     """Return the name, numbered where it is taken: an HDF5 file has each name once."""
-    numbered = (f"{name}_{number}" for number in itertools.count(1))
-    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+    numbers = (f"{name}_{number}" for number in itertools.count(1))
+    return next(each for each in itertools.chain([name], numbers) if each not in taken)
 
 
 def _layout(value: jax.Array, owner: Any) -> Any:
@@ -144,8 +171,7 @@ def _name(path: Sequence[Any]) -> str:
     """Return the last attribute or dictionary key of a path, as a Variable's name."""
     for entry in reversed(path):
         if isinstance(entry, GetAttrKey):
-            # Only an injected rate, a dictionary's entry, is the optimizer's: alpha is what the latest update used.
-            return "alpha" if entry.name == "learning_rate" else str(entry.name)
+            return str(entry.name)
         if isinstance(entry, DictKey):
             return str(entry.key).replace("/", "_")
     return "state"

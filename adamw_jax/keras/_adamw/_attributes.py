@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-import keras
 
 from adamw_jax._tree import checks
 from adamw_jax.keras._adamw import _options as options
@@ -33,6 +32,7 @@ class ReadableOptimizer(OptaxOptimizer):
     _options: options.Options
     _hyper: Hyperparameters
     _rules: WeightRules
+    _excludes = True
     _decays_are_in = "use `weight_decays` or `model` when the optimizer is made"
 
     t_cur = hyperparameter(
@@ -122,24 +122,3 @@ class ReadableOptimizer(OptaxOptimizer):
     def _rate(self, learning_rate: Any, iterations: Any) -> Any:
         decay = self._options.decay
         return learning_rate / (1 + decay * iterations) if decay else learning_rate
-
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Leave variables without decay, before the optimizer is built.
-
-        Args:
-          var_list: Keras Variables.
-          var_names: patterns, searched in the variables' paths.
-
-        Raises:
-          ValueError: the optimizer is built.
-        """
-        if self.built:
-            raise ValueError(
-                "`exclude_from_weight_decay` can only be called before the optimizer is built, that is before the "
-                f"first update. Received: var_list={var_list}, var_names={var_names}"
-            )
-        keras.optimizers.Optimizer.exclude_from_weight_decay(self, var_list, var_names)
-
-    def _is_excluded(self, variable: Any) -> bool:
-        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
-        return not self._use_weight_decay(variable) or bool(pattern and pattern.search(variable.path))

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from adamw_jax.keras._adamw import _penalties as penalties
-from adamw_jax.keras._paths import Decay, typed_paths, unique_paths
+from adamw_jax.keras._paths import typed_paths, unique_paths
 
 
-def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, Decay]:
+def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, tuple[float, float]]:
     """Return the penalties of a model's trainable weights, as the decays of the same coefficients.
 
     A penalty l1 |w| + l2 w^2 becomes the decay l1 sign(w) + l2 w. (The gradient of l2 w^2 is 2 l2 w; keras-adamw's
@@ -31,7 +31,7 @@ def get_weight_decays(model: Any, zero_penalties: bool = False) -> dict[str, Dec
     if not model.built:
         raise ValueError(f"`model` must be built before its decays can be read. Received: model={model.name!r}")
     variables = model.trainable_variables
-    decays: dict[str, Decay] = {}
+    decays: dict[str, tuple[float, float]] = {}
     for path, variable in zip(typed_paths(unique_paths(variables)), variables, strict=True):
         decay = penalties.decay_of(variable)
         if decay is not None:

@@ -15,9 +15,13 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.width import as_scalar
 from adamw_jax.keras._adamw._attributes import Hyperparameters, ReadableOptimizer
 from adamw_jax.keras._adamw._options import Options
-from adamw_jax.keras._adamw._rules import WeightRules, check_kind, decays_something, read_schedules
+from adamw_jax.keras._adamw._penalties import decay_of
+from adamw_jax.keras._adamw._rules import WeightRules, check_kind, decays_something
 from adamw_jax.keras._adamw._schedule import SettableCosine, SettableFactor, settable_cosine
 from adamw_jax.keras._hyperparameters import add_hyperparameter, position
+from adamw_jax.keras._paths import Weights
+from adamw_jax.keras._slots import scalars_named
+from adamw_jax.keras._written import read
 
 
 class DecoupledOptimizer(ReadableOptimizer):
@@ -33,12 +37,14 @@ class DecoupledOptimizer(ReadableOptimizer):
       decay: divides the rate by 1 + decay * iterations; 0.0 for none.
       model: a `keras.Model` whose l1, l2 and l1_l2 penalties become the decays (read when the model is built).
       zero_penalties: whether the penalties of `model` are zeroed in the loss.
-      weight_decays: {name: (l1, l2)}, the name of a weight, by its path, the end of it, or layer and last name
-        ("lstm_1/kernel"), or of a layer or nested model; or one pair per trainable variable, in their order.
-      lr_multipliers: {name: r}, part of a path or the name of a layer or nested model, the first key that matches wins;
-        or one number per trainable variable. A value here and in `weight_decays` may be a Keras schedule or a function
-        count -> number.
-      total_iterations: T, updates in the first cycle. With T <= 1 there is neither decay nor annealing.
+      weight_decays: {key: (l1, l2)}, where a key is a layer, or a weight's path, or names of layers, or of layers and a
+        weight ("lstm_1/kernel"), or a pattern found in paths, whichever of these it is first, and the first key that
+        means a weight decides; or one pair per trainable variable, in their order. An update takes n times them off.
+      lr_multipliers: {key: r}, where a key is part of a path, or a layer, or the name of one that `model` has; the
+        first decides; or one number per trainable variable. A value here and in `weight_decays` may be a Keras schedule
+        or a function count -> number.
+      total_iterations: T, updates in the first cycle. With T <= 1 there is neither decay nor annealing; decays without
+        T are an error.
       total_iterations_wd: updates to normalize the decay over, instead of T.
       use_cosine_annealing: whether eta_t follows a cosine from eta_max down to eta_min over T updates.
       autorestart: whether the next cycle begins after T updates; None means `use_cosine_annealing`.
@@ -54,9 +60,9 @@ class DecoupledOptimizer(ReadableOptimizer):
       **kwargs: arguments of `keras.optimizers.Optimizer`, except `weight_decay`.
 
     Raises:
-      ValueError, TypeError: a number outside its range or of another kind, `autorestart` without annealing; at `build`,
-        a key that matches no weight, or several, or a sequence of another length than the trainable variables; an
-        attribute that cannot be set.
+      ValueError, TypeError: a number outside its range or of another kind, decays without `total_iterations`,
+        `autorestart` without annealing; at `build`, a key that means no weight, or a sequence of another length than
+        the trainable variables; an attribute that cannot be set.
     """
 
     _options_type: type[Options] = Options
@@ -72,7 +78,7 @@ class DecoupledOptimizer(ReadableOptimizer):
         zero_penalties: bool = True,
         weight_decays: Mapping[str, Any] | Sequence[Any] | None = None,
         lr_multipliers: Mapping[str, float] | Sequence[float] | None = None,
-        total_iterations: int = 0,
+        total_iterations: int | None = None,
         total_iterations_wd: int | None = None,
         use_cosine_annealing: bool = False,
         autorestart: bool | None = None,
@@ -95,7 +101,7 @@ class DecoupledOptimizer(ReadableOptimizer):
             **own,
             decay=decay,
             zero_penalties=zero_penalties,
-            total_iterations=total_iterations,
+            total_iterations=total_iterations or 0,
             total_iterations_wd=total_iterations_wd,
             use_cosine_annealing=use_cosine_annealing,
             autorestart=autorestart,
@@ -108,13 +114,21 @@ class DecoupledOptimizer(ReadableOptimizer):
         if model is not None and weight_decays is not None:
             warnings.warn("`weight_decays` is ignored: the decays are those of `model`", stacklevel=3)
             weight_decays = None
-        if self._options.total_iterations <= 1 and (use_cosine_annealing or decayed or model is not None):
+        if total_iterations is None and (decayed or _penalizes(model)):
+            raise ValueError(
+                "`total_iterations` must be given with decays, for an update multiplies them by sqrt(1 / "
+                "total_iterations). Give the number of updates of the run or of a cycle; or 0, to train without decay, "
+                "as keras-adamw does by default; or OptaxOptimizer(adamw_jax.adamw, options={'weight_decay': ...}), "
+                "which decays by the numbers as they are. Received: total_iterations=None"
+            )
+        self._decaying = self._options.total_iterations > 1
+        if not self._decaying and (use_cosine_annealing or decayed or model is not None):
             warnings.warn(
                 f"total_iterations={total_iterations} must be > 1 for weight decay and cosine annealing: going on "
                 "without either; penalties stay in the loss",
                 stacklevel=3,
             )
-            model = weight_decays = None
+            model = None
         self._hyper = self._hyperparameters(eta_min, eta_max, position("t_cur", t_cur), eta_t)
         self._rules = WeightRules(model, zero_penalties, weight_decays, lr_multipliers)
 
@@ -146,13 +160,13 @@ class DecoupledOptimizer(ReadableOptimizer):
         return self._cosine(eta_min=hyper.eta_min.value, eta_max=hyper.eta_max.value, following=following)
 
     def _preset(self, learning_rate: Any) -> optax.GradientTransformation:
-        kept, rules = self._options, self._rules
-        decays, multipliers = (dict(zip(rules.paths, v, strict=True)) for v in (rules.decays, rules.multipliers))
+        kept = self._options
+        decays, multipliers = self._rules.by_key(self._decaying)
         return self._direction(
             self._rate(learning_rate, self.iterations),
-            weight_decay=decays if decays_something(rules.decays) else 0.0,
+            weight_decay=decays,
             normalize_decay=kept.total_iterations_wd or None,
-            lr_multipliers=multipliers if any(r != 1 for r in rules.multipliers) else None,
+            lr_multipliers=multipliers,
             schedule=self._schedule(),
             coupling=kept.coupling,
             moment_dtype=kept.moment_dtype,
@@ -161,24 +175,28 @@ class DecoupledOptimizer(ReadableOptimizer):
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
         raise NotImplementedError
 
-    def _holders(self) -> dict[str, Any]:
-        # Constants stand for what is given (all counts are Keras's iterations), what no update asks for (alpha, the
-        # latest rate) and what stays as it is: the cycle's index, if all cycles are alike, and its length, without any.
-        holders = {"t_cur": self.t_cur, "eta": self.eta_t, "count": jnp.zeros([], jnp.int32), "alpha": jnp.zeros([])}
-        start = self._cosine().start()
+    def _bind(self, state: Any, keys: Sequence[str]) -> tuple[dict[str, list[int]], dict[int, Any]]:
+        # Constants stand for what is given (all counts are Keras's iterations), what no update asks for (the latest
+        # rate) and what stays as it is: the cycle's index, if all cycles are alike, and its length, without any.
+        zero, start = jnp.zeros([]), self._cosine().start()
+        held = {"t_cur": self.t_cur, "eta": self.eta_t, "count": zero.astype(jnp.int32), "learning_rate": zero}
         if not self._options.use_cosine_annealing:
-            holders |= {"period": start.period, "cycle": start.cycle}
+            held |= {"period": start.period, "cycle": start.cycle}
         elif self._hyper.total_iterations is not None:
-            holders |= {"cycle": start.cycle}
-        return holders
+            held |= {"cycle": start.cycle}
+        found = scalars_named(state, held, keys)
+        return found, {position: held[name] for name, positions in found.items() for position in positions}
 
     def _given(self, rate: Any) -> dict[str, Any]:
         return {"count": jnp.asarray(self.iterations, jnp.int32)}
 
-    def _prepare(self, variables: Sequence[Any]) -> None:
-        self._rules.resolve(variables, self._is_excluded)
+    def _prepare(self, trained: list[Any], variables: Sequence[Any]) -> Weights:
+        weights = Weights.of(trained, self._rules.model)
+        self._rules.resolve(weights, variables, self._are_excluded(weights), self._from_config)
         if self._options.init_verbose:
-            print(self._rules.table(variables, float(normalization(self._options.total_iterations_wd or 1))))
+            n = float(normalization(self._options.total_iterations_wd or 1))
+            print(self._rules.table(weights, n if self._decaying else 0.0))
+        return weights
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments as they stand; decays and multipliers of a built optimizer by position."""
@@ -191,6 +209,11 @@ class DecoupledOptimizer(ReadableOptimizer):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "DecoupledOptimizer":
         """Return the optimizer with these arguments; one that fits no variables is an error when it is used."""
-        rules = {name: read_schedules(config.get(name), custom_objects) for name in ("weight_decays", "lr_multipliers")}
+        rules = {name: read(config.get(name), custom_objects) for name in ("weight_decays", "lr_multipliers")}
         optimizer: DecoupledOptimizer = super().from_config(config | rules, custom_objects=custom_objects)
         return optimizer
+
+
+def _penalizes(model: Any) -> bool:
+    """Return whether a model has penalties that become decays, as far as it is built."""
+    return model is not None and (not model.built or any(any(decay_of(v) or ()) for v in model.trainable_variables))

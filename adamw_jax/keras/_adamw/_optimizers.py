@@ -23,7 +23,7 @@ class AdamW(DecoupledOptimizer):
       beta_2: decay rate of the second moment v, in [0, 1).
       epsilon: added to the root of the uncorrected v, > 0; None means `keras.backend.epsilon()`.
       amsgrad: whether to divide by the root of the largest v so far.
-      name: name of the optimizer.
+      name: name of the optimizer; None for a new one.
       **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 2, with the epsilon of Keras and the arguments of
@@ -48,7 +48,7 @@ class AdamW(DecoupledOptimizer):
         epsilon: float | None = None,
         *,
         amsgrad: bool = False,
-        name: str = "AdamW",
+        name: str | None = None,
         **options: Any,
     ) -> None:
         own = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "amsgrad": amsgrad}
@@ -80,7 +80,7 @@ class NadamW(DecoupledOptimizer):
       beta_2: decay rate of the second moment, in [0, 1).
       epsilon: added to the root of the corrected second moment, > 0; None means `keras.backend.epsilon()`.
       schedule_decay: psi, how fast mu_t approaches beta_1; `keras.optimizers.Nadam` has 1.
-      name: name of the optimizer.
+      name: name of the optimizer; None for a new one.
       **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Dozat 2016, as in keras-adamw's `optimizers.py` and in torch.optim.NAdam.
@@ -97,7 +97,7 @@ class NadamW(DecoupledOptimizer):
         epsilon: float | None = None,
         *,
         schedule_decay: float = 0.004,
-        name: str = "NadamW",
+        name: str | None = None,
         **options: Any,
     ) -> None:
         own = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "schedule_decay": schedule_decay}
@@ -117,13 +117,13 @@ class NadamW(DecoupledOptimizer):
 
 @_register
 class SGDW(DecoupledOptimizer):
-    """SGDW: v <- momentum v + eta_t lr r g; theta <- theta - v - decay (Nesterov: - momentum v - eta_t lr r g - decay).
+    """SGDW: v <- momentum v + eta_t lr g; theta <- theta - r v - decay, with Nesterov momentum v + eta_t lr g for v.
 
     Args:
       learning_rate: see `DecoupledOptimizer`.
       momentum: share of the velocity that is kept, in [0, 1).
       nesterov: whether to look ahead by one more step of the velocity.
-      name: name of the optimizer.
+      name: name of the optimizer; None for a new one.
       **options: the other arguments of `DecoupledOptimizer`.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 1, with the arguments of keras-adamw 1.38.
@@ -138,7 +138,7 @@ class SGDW(DecoupledOptimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         *,
-        name: str = "SGDW",
+        name: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, {"momentum": momentum, "nesterov": nesterov}, name=name, **options)

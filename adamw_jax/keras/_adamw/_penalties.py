@@ -6,32 +6,43 @@ from typing import Any
 import keras
 import keras.ops as ops
 
-from adamw_jax.keras._paths import Decay
+from adamw_jax._tree.checks import is_traced
 
 _KINDS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
 
 
 class ZeroedPenalty(keras.regularizers.Regularizer):
-    """The penalty 0 in the place of `original`, at no cost in the compiled step."""
+    """The penalty 0 in the place of `original`, at no cost in the compiled step, until its replacement is not 0.
 
-    def __init__(self, original: Any) -> None:
+    Args:
+      original: the regularizer whose coefficients are decays now.
+      replacement: what the layer has instead. A coefficient of it that is raised later counts.
+    """
+
+    def __init__(self, original: Any, replacement: Any) -> None:
         self.original = original
+        self.replacement = replacement
 
     def __call__(self, x: Any) -> Any:
-        """Return 0, in the dtype of x."""
-        return ops.zeros((), dtype=x.dtype)
+        """Return the replacement's penalty, or 0, in the dtype of x."""
+        return self.replacement(x) if _is_raised(self.replacement) else ops.zeros((), dtype=x.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return nothing: a variable's regularizer is never written into a model's configuration."""
         return {}
 
 
-def decay_of(variable: Any) -> Decay | None:
+def _is_raised(regularizer: Any) -> bool:
+    coefficients = (getattr(regularizer, name, 0.0) for name in ("l1", "l2"))
+    return any(isinstance(each, keras.Variable) or is_traced(each) or float(each) != 0 for each in coefficients)
+
+
+def decay_of(variable: Any) -> tuple[float, float] | None:
     """Return (l1, l2) of a variable's regularizer, zeroed or not; None if it has none or one of another kind."""
     return _coefficients(getattr(variable, "regularizer", None))
 
 
-def _coefficients(regularizer: Any) -> Decay | None:
+def _coefficients(regularizer: Any) -> tuple[float, float] | None:
     original = _original(regularizer)
     if type(original) not in _KINDS:
         return None
@@ -51,13 +62,17 @@ def zero_penalties(model: Any) -> None:
     Args:
       model: a built `keras.Model` or `keras.Layer`.
     """
-    zeroed = {id(v): v for v in model.trainable_variables if decay_of(v) is not None}
-    for variable in zeroed.values():
-        variable.regularizer = ZeroedPenalty(_original(variable.regularizer))
-    for layer, name, regularizer in _layer_regularizers(model):
+    zeroed = {id(v): v for v in model.trainable_variables if any(decay_of(v) or ())}
+    replacements: dict[int, Any] = {}
+    for layer, name, regularizer in list(_layer_regularizers(model)):
         carriers = _carriers(layer, regularizer)
         if carriers and all(id(v) in zeroed for v in carriers):
-            setattr(layer, name, _zero_like(_original(regularizer)))
+            copy = _zero_like(_original(regularizer))
+            replacements |= {id(v): copy for v in carriers}
+            setattr(layer, name, copy)
+    for variable in zeroed.values():
+        original = _original(variable.regularizer)
+        variable.regularizer = ZeroedPenalty(original, replacements.get(id(variable)))
 
 
 def restore_penalties(model: Any) -> None:
@@ -73,10 +88,13 @@ def drop_zero_penalties(variables: Sequence[Any]) -> None:
     """Take penalties with coefficients 0 out of the compiled step, which would compute 0 * sum(w^2) and its gradient.
 
     A loaded model has them where decays were; with them, its update would be compiled with other roundings.
+
+    Args:
+      variables: those whose penalties were taken over before the model was saved.
     """
     for variable in variables:
-        if decay_of(variable) == (0.0, 0.0):
-            variable.regularizer = ZeroedPenalty(_original(variable.regularizer))
+        if decay_of(variable) == (0.0, 0.0) and not isinstance(variable.regularizer, ZeroedPenalty):
+            variable.regularizer = ZeroedPenalty(_original(variable.regularizer), variable.regularizer)
 
 
 def uncarried(model: Any) -> list[str]:
@@ -98,7 +116,9 @@ def _carriers(layer: Any, regularizer: Any) -> list[Any]:
 
 
 def _original(regularizer: Any) -> Any:
-    return getattr(regularizer, "original", regularizer)
+    """Return the regularizer whose coefficients count: a zeroed one's original, or what was raised since."""
+    now = getattr(regularizer, "replacement", regularizer)
+    return now if _is_raised(now) else getattr(regularizer, "original", regularizer)
 
 
 def _zero_like(original: Any) -> Any:

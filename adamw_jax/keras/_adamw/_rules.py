@@ -7,19 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from adamw_jax._rules.values import check_decay, check_multiplier
 from adamw_jax._tree.table import to_text
 from adamw_jax.keras._adamw._decays import get_weight_decays
 from adamw_jax.keras._adamw._penalties import decay_of, drop_zero_penalties, uncarried
-from adamw_jax.keras._layer_names import places_of
-from adamw_jax.keras._paths import (
-    Decay,
-    check_decay,
-    check_multiplier,
-    match_decays,
-    match_multipliers,
-    typed_paths,
-    unique_paths,
-)
+from adamw_jax.keras._paths import Weights, typed_paths
+from adamw_jax.keras._written import written
+
+Decay = tuple[Any, Any]
+"""The pair (l1, l2)."""
+
+NONE: Decay = (0.0, 0.0)
 
 
 class WeightRules:
@@ -28,8 +26,8 @@ class WeightRules:
     Args:
       model: a `keras.Model` whose penalties are the decays, or None.
       zero_penalties: whether they are zeroed in the loss.
-      decays: {name: (l1, l2)}, or one pair per trainable variable, or None; without a model.
-      multipliers: {name: number}, or one number per trainable variable, or None.
+      decays: {key: (l1, l2)}, or one pair per trainable variable, or None; without a model.
+      multipliers: {key: number}, or one number per trainable variable, or None.
 
     Raises:
       TypeError: `decays` or `multipliers` of another kind.
@@ -39,15 +37,15 @@ class WeightRules:
         self.decays = check_kind("weight_decays", decays, "pairs (l1, l2)")
         self.multipliers = check_kind("lr_multipliers", multipliers, "numbers")
         self._given = {"weight_decays": self.decays, "lr_multipliers": self.multipliers}
-        self._model, self._zero_penalties = model, zero_penalties
+        self.model, self._zero_penalties = model, zero_penalties
         self._penalized: list[Any] | None = None
         if model is not None and model.built:
             self._read_model()
 
     def _read_model(self) -> None:
-        decays = get_weight_decays(self._model, zero_penalties=self._zero_penalties)
+        decays = get_weight_decays(self.model, zero_penalties=self._zero_penalties)
         self._given["weight_decays"] = decays
-        self._penalized = [v for v in self._model.trainable_variables if any(decay_of(v) or ())]
+        self._penalized = [v for v in self.model.trainable_variables if any(decay_of(v) or ())]
         lost = [path for path, decay in decays.items() if not any(decay)]
         if lost:
             warnings.warn(
@@ -55,7 +53,7 @@ class WeightRules:
                 "saved or cloned after they were zeroed. Pass `weight_decays` instead",
                 stacklevel=5,
             )
-        if unread := uncarried(self._model):
+        if unread := uncarried(self.model):
             warnings.warn(
                 f"`model` gives no decay for {unread}: set after the layer was built, they belong to no weight, and "
                 "the loss has no such penalty. Pass `weight_decays`, or rebuild the model from its configuration",
@@ -63,25 +61,23 @@ class WeightRules:
             )
 
     def given(self, name: str) -> Any:
-        """Return `weight_decays` or `lr_multipliers` as given; decays of a model by path, as soon as they are read."""
+        """Return `weight_decays` or `lr_multipliers` as given; those of a model or a file by path, once it is built."""
         return self._given[name]
 
-    def resolve(self, variables: Sequence[Any], is_excluded: Any) -> None:
-        """Set `decays` and `multipliers` to one value per variable.
+    def resolve(self, weights: Weights, every: Sequence[Any], excluded: Sequence[bool], loaded: bool) -> None:
+        """Set `decays` and `multipliers` to one value per weight.
 
         Args:
-          variables: the trainable variables.
-          is_excluded: tells for a variable whether its decay is left out.
+          weights: the variables that are trained.
+          every: all trainable variables, those that are overwritten included.
+          excluded: whether the decay of each weight is left out.
+          loaded: whether the rules come from a configuration.
 
         Raises:
-          ValueError: a name that means no weight, or several; a sequence of another length.
+          ValueError, TypeError: a key that means no weight; a sequence of another length; a value that is none.
         """
-        paths = unique_paths(variables)
-
-        def places() -> list[list[str]]:
-            return places_of(variables)
-
-        if self._model is not None:
+        variables = weights.variables
+        if self.model is not None:
             if self._penalized is None:
                 self._read_model()
             known = {id(v) for v in variables}
@@ -89,64 +85,72 @@ class WeightRules:
             if lost and self._zero_penalties:
                 warnings.warn(f"penalty zeroed, but no decay, for weights that are not trained: {lost}", stacklevel=5)
             decays = _decays_of(variables)
-        elif isinstance(self.decays, Mapping):
-            decays = match_decays(self.decays, paths, places)
         else:
-            decays = _by_position("weight_decays", self.decays, paths, check_decay, (0.0, 0.0))
-        if isinstance(self.multipliers, Mapping):
-            multipliers = match_multipliers(self.multipliers, paths, places)
-        else:
-            multipliers = _by_position("lr_multipliers", self.multipliers, paths, check_multiplier, 1.0)
-        decays = [(0.0, 0.0) if is_excluded(v) else decay for v, decay in zip(variables, decays, strict=True)]
-        drop_zero_penalties(variables)
-        if self._model is not None:
-            self._given["weight_decays"] = dict(zip(typed_paths(paths), decays, strict=True))
-        self.paths, self.decays, self.multipliers, self._model = paths, decays, multipliers, None
+            decays = _resolved("weight_decays", self.decays, weights, every, NONE, check_decay, weights.find)
+        decays = [NONE if out else decay for out, decay in zip(excluded, decays, strict=True)]
+
+        def find(name: str, key: Any) -> list[int]:
+            return _substring(name, key, weights)
+
+        multipliers = _resolved("lr_multipliers", self.multipliers, weights, every, 1.0, check_multiplier, find)
+        names = typed_paths(weights.paths)
+        if self.model is not None:
+            self._given["weight_decays"] = dict(zip(names, decays, strict=True))
+        elif loaded:
+            # What a file has by position reads by name.
+            for rule, values, without in (("weight_decays", decays, NONE), ("lr_multipliers", multipliers, 1.0)):
+                if isinstance(self._given[rule], list):
+                    pairs = zip(names, values, strict=True)
+                    self._given[rule] = {name: value for name, value in pairs if callable(value) or value != without}
+            if self._zero_penalties:
+                drop_zero_penalties([v for v, decay in zip(variables, decays, strict=True) if _decays(decay)])
+        self.keys, self.decays, self.multipliers, self.model = weights.keys, decays, multipliers, None
+
+    def by_key(self, decaying: bool) -> tuple[dict[str, Decay] | float, dict[str, Any] | None]:
+        """Return both as the core takes them: one value per weight, or what changes nothing."""
+        decays = dict(zip(self.keys, self.decays, strict=True))
+        multipliers = dict(zip(self.keys, self.multipliers, strict=True))
+        return (
+            decays if decaying and decays_something(self.decays) else 0.0,
+            multipliers if any(callable(r) or r != 1 for r in self.multipliers) else None,
+        )
 
     def config(self) -> dict[str, Any]:
         """Return both, as far as they are known now; None where they change nothing."""
-        known = self._model is not None and self._model.built
-        decays = _decays_of(self._model.trainable_variables) if known else self.decays
+        known = self.model is not None and self.model.built
+        decays = _decays_of(self.model.trainable_variables) if known else self.decays
         multipliers = self.multipliers
         if isinstance(decays, list) and not decays_something(decays):
             decays = None
-        if isinstance(multipliers, list) and all(r == 1 for r in multipliers):
+        if isinstance(multipliers, list) and all(not callable(r) and r == 1 for r in multipliers):
             multipliers = None
-        return {"weight_decays": _write_schedules(decays), "lr_multipliers": _write_schedules(multipliers)}
+        return {"weight_decays": _writable(decays), "lr_multipliers": _writable(multipliers)}
 
-    def table(self, variables: Sequence[Any], n: float) -> str:
-        """Return the lines "path, shape, multiplier, l1, l2", one per variable, with decays times n."""
+    def table(self, weights: Weights, n: float) -> str:
+        """Return the lines "path, shape, multiplier, l1, l2", one per weight, with decays times n."""
         columns = {"weight": "weight", "shape": "shape", "r": "rate x", "l1": "l1", "l2": "l2"}
-        paths = typed_paths(unique_paths(variables))
+        paths = typed_paths(weights.paths)
         rows = [
             {"weight": path, "shape": tuple(v.shape), "r": _cell(r, 1.0), "l1": _cell(l1, n), "l2": _cell(l2, n)}
-            for path, v, r, (l1, l2) in zip(paths, variables, self.multipliers, self.decays, strict=True)
+            for path, v, r, (l1, l2) in zip(paths, weights.variables, self.multipliers, self.decays, strict=True)
         ]
         return to_text(columns, rows)
 
 
 def _cell(value: Any, factor: float) -> Any:
-    return "over time" if callable(value) else factor * value
+    return "over time" if callable(value) else factor * float(value)
 
 
-def _write_schedules(rules: Any) -> Any:
-    """Return rules as they are written into a configuration: schedules by Keras."""
+def _writable(rules: Any) -> Any:
+    """Return rules as they are written into a configuration, layers by the paths of their weights."""
     if isinstance(rules, dict):
-        return {key: _write_schedules(value) for key, value in rules.items()}
-    if isinstance(rules, (list, tuple)):
-        return type(rules)(map(_write_schedules, rules))
-    return keras.saving.serialize_keras_object(rules) if callable(rules) else rules
-
-
-def read_schedules(rules: Any, custom_objects: Any = None) -> Any:
-    """Return rules as they are read from a configuration."""
-    if isinstance(rules, dict) and "class_name" in rules:
-        return keras.saving.deserialize_keras_object(rules, custom_objects=custom_objects)
-    if isinstance(rules, dict):
-        return {key: read_schedules(value, custom_objects) for key, value in rules.items()}
-    if isinstance(rules, (list, tuple)):
-        return type(rules)(read_schedules(each, custom_objects) for each in rules)
-    return rules
+        named = {key: key.variables if isinstance(key, keras.Layer) else () for key in rules}
+        return {
+            path: written(value)
+            for key, value in rules.items()
+            for path in ([v.path for v in named[key]] if named[key] else [key])
+        }
+    return written(rules)
 
 
 def check_kind(name: str, values: Any, of: str) -> Any:
@@ -165,18 +169,55 @@ def check_kind(name: str, values: Any, of: str) -> Any:
 
 def decays_something(decays: Any) -> bool:
     """Return whether some of `weight_decays` is not 0, as far as they are known; True for one that is malformed."""
-    if decays is None or isinstance(decays, Mapping):
-        return bool(decays)
-    return any(not isinstance(pair, (tuple, list)) or any(pair) for pair in decays)
+    if decays is None:
+        return False
+    return any(map(_decays, decays.values() if isinstance(decays, Mapping) else decays))
 
 
-def _by_position(name: str, values: Any, paths: Sequence[str], check: Any, default: Any) -> list[Any]:
-    if values is None:
-        return [default] * len(paths)
-    if len(values) != len(paths):
-        raise ValueError(f"`{name}` must have one value per trainable variable ({len(paths)}). Received: {len(values)}")
-    return [check(f"{name}[{i}]", value) for i, value in enumerate(values)]
+def _decays(decay: Any) -> bool:
+    parts = decay if isinstance(decay, (tuple, list)) else [decay]
+    return any(callable(each) or each != 0 for each in parts)
+
+
+def _resolved(
+    name: str, rules: Any, weights: Weights, every: Sequence[Any], default: Any, check: Any, find: Any
+) -> list[Any]:
+    if rules is None:
+        return [default] * len(weights.variables)
+    if isinstance(rules, Mapping):
+        return weights.values(name, {k: _plain(check(f"{name}[{k!r}]", v)) for k, v in rules.items()}, default, find)
+    if len(rules) == len(every) > len(weights.variables):
+        ids = {id(v) for v in weights.variables}
+        rules = [value for value, variable in zip(rules, every, strict=True) if id(variable) in ids]
+    if len(rules) != len(weights.variables):
+        overwritten = len(every) - len(weights.variables)
+        also = f", or with the {overwritten} that are overwritten ({len(every)})" if overwritten else ""
+        raise ValueError(
+            f"`{name}` must have one value per trainable variable ({len(weights.variables)}){also}. "
+            f"Received: {len(rules)}"
+        )
+    return [_plain(check(f"{name}[{i}]", value)) for i, value in enumerate(rules)]
+
+
+def _plain(value: Any) -> Any:
+    """Return checked numbers as Python's."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value if callable(value) else float(value)
+
+
+def _substring(name: str, key: Any, weights: Weights) -> list[int]:
+    """Return the weights in whose path a key is, as in keras-adamw; or those of a layer."""
+    if isinstance(key, str):
+        names = [[own, *places] for own, places in zip(weights.keys, weights.places, strict=True)]
+        hits = [i for i, each in enumerate(names) if any(key.removesuffix(":0") in one for one in each)]
+        if hits:
+            return hits
+    try:
+        return weights.find(name, key)
+    except ValueError as error:
+        raise ValueError(f"`{name}`: the key {key!r} is part of no path; {error}") from error
 
 
 def _decays_of(variables: Sequence[Any]) -> list[Decay]:
-    return [decay_of(v) or (0.0, 0.0) for v in variables]
+    return [decay_of(v) or NONE for v in variables]

@@ -1,0 +1,218 @@
+"""The options that an `OptaxOptimizer` gives to its function of the rate, by the names of the model's weights."""
+
+import difflib
+import functools
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from adamw_jax._rules.values import check_decay, check_multiplier, resolve_rules
+from adamw_jax._tree import checks
+from adamw_jax.keras._paths import Weights
+from adamw_jax.keras._written import public_name, written
+
+_DECAYS = ("weight_decay", "proximal_l1")
+_RULES = {"lr_multipliers": 1.0, "weight_decay": 0.0, "proximal_l1": 0.0}
+_MASKS = ("freeze", "hold_norm")
+_KERAS_NAMES = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "weight_decays": "weight_decay"}
+
+
+class Options:
+    """What a function of the rate is called with besides the rate.
+
+    Args:
+      function: learning_rate -> GradientTransformation, with options.
+      given: the options.
+      rate: the rate, or the schedule or callable that gives it.
+
+    Attributes:
+      given: the options as given.
+      decays: whether a decay is among them.
+      saved: what `resolved` returned before they were saved: names may have changed since.
+
+    Raises:
+      TypeError, ValueError: options that are no mapping, that the function does not take, or with values that it
+        refuses.
+    """
+
+    def __init__(self, function: Any, given: Any, rate: Any) -> None:
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            raise TypeError(f"`options` must be a mapping {{name: value}}, got {given!r}")
+        self.given = dict(given)
+        self._function = function
+        self._own = (public_name(function) or ("",))[0] == "adamw_jax"
+        self.saved: dict[str, Any] = {}
+        self._by_weight: dict[str, list[Any]] = {}
+        self.decays = self._own and any(not _is_zero(self.given.get(name)) for name in _DECAYS)
+        self._names = self._checked_names()
+        self._made = {name: _made(value) if name == "direction" else value for name, value in self.given.items()}
+        if self._own:
+            # The core's own checks, as far as they need no weights.
+            self._call(rate if checks.is_number(rate) else lambda count: 1.0, _without_layers(self._made))
+
+    def _checked_names(self) -> inspect.Signature:
+        name = getattr(self._function, "__name__", type(self._function).__name__)
+        signature = inspect.signature(self._function)
+        if "learning_rate" in self.given:
+            raise TypeError("`options` must not have the learning rate: pass `learning_rate=`, got it among them")
+        every = [each for each in signature.parameters if each != "learning_rate"]
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+        for unknown in [each for each in self.given if each not in every and not takes_any]:
+            nearest = difflib.get_close_matches(_KERAS_NAMES.get(unknown, unknown), every, n=3, cutoff=0.0)
+            raise TypeError(
+                f"`options` must be arguments of {name}, got {unknown!r}; the nearest are "
+                f"{', '.join(map(repr, nearest))}"
+            )
+        return signature
+
+    def _call(self, rate: Any, options: Mapping[str, Any]) -> Any:
+        if "learning_rate" in self._names.parameters:
+            return self._function(learning_rate=rate, **options)
+        return self._function(rate, **options)
+
+    def resolve(self, weights: Weights, excluded: Sequence[bool]) -> None:
+        """Give every rule by name one value per weight.
+
+        Args:
+          weights: the trainable variables.
+          excluded: whether each has no decay.
+
+        Raises:
+          ValueError, TypeError: rules that do not fit the weights.
+        """
+        if not self._own:
+            return
+        for name, value in self.given.items():
+            by_path = _by_path(value) if name == "direction" else value
+            known = self.saved.get(name, {"by": (), "of": None})
+            by: list[Any] | None
+            if known["of"] == _text(value) is not None and len(known["by"]) == len(weights.keys):
+                by = list(known["by"])
+            else:
+                by = _by_weight(name, by_path, weights)
+            if by is not None:
+                self._by_weight[name] = by
+                if name == "direction":
+                    made = {path: each for key, each in self._made[name].items() for path in _paths_of(key)}
+                    self._made[name] = {_exactly(weights, by, key): made[key] for key in dict.fromkeys(by)}
+                else:
+                    self._made[name] = dict(zip(weights.keys, by, strict=True))
+        parameters = {key: v.value for key, v in zip(weights.keys, weights.variables, strict=True)}
+        for name in _DECAYS:
+            if self._made.get(name) is not None:
+                check, zero = (check_decay, (0.0, 0.0)) if name == "weight_decay" else (check_multiplier, 0.0)
+                values = resolve_rules(name, self._made[name], parameters, check, zero)
+                kept = [zero if out else value for value, out in zip(values, excluded, strict=True)]
+                self._made[name] = dict(zip(weights.keys, kept, strict=True))
+
+    def transformation(self, rate: Any, factor: Any) -> Any:
+        """Return the function's transformation, with all decays multiplied by a factor."""
+        options = dict(self._made)
+        for name in _DECAYS:
+            if factor is not None and options.get(name) is not None:
+                options[name] = {key: _times(value, factor) for key, value in options[name].items()}
+        return self._call(rate, options)
+
+    def config(self) -> dict[str, Any]:
+        """Return the options as they are written into a configuration.
+
+        Raises:
+          TypeError: one cannot be written; the error tells it.
+        """
+        config = {}
+        for name, value in self.given.items():
+            try:
+                config[name] = written(_by_path(value))
+            except TypeError as error:
+                raise TypeError(f"with an option that is none of the library's own, {name}={error}") from error
+        return config
+
+    def resolved(self) -> dict[str, Any]:
+        """Return what the rules by name gave to each weight, for `resolve` after loading."""
+        texts = {name: _text(self.given[name]) for name in self._by_weight}
+        return {name: {"of": text, "by": written(self._by_weight[name])} for name, text in texts.items() if text}
+
+
+def _is_zero(value: Any) -> bool:
+    return value is None or (checks.is_number(value) and checks.equals(value, 0))
+
+
+def _times(value: Any, factor: Any) -> Any:
+    """Return a decay times a factor; what is known to be 0 stays so."""
+    if isinstance(value, tuple):
+        return tuple(_times(each, factor) for each in value)
+    if callable(value):
+        return lambda count: factor * value(count)
+    return value if checks.equals(value, 0) else factor * value
+
+
+def _made(value: Any) -> Any:
+    """Return the directions that public functions make, alone or by path."""
+    if isinstance(value, Mapping):
+        return {key: _made(each) for key, each in value.items()}
+    return value() if public_name(value.func if isinstance(value, functools.partial) else value) else value
+
+
+def _without_layers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without keys that only the model's weights explain."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key if isinstance(key, str) else key.name: each for key, each in value.items()}
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return "weights" if any(isinstance(each, (keras.Layer, keras.Variable)) for each in parts) else value
+
+    return {name: plain(value) for name, value in options.items()}
+
+
+def _by_weight(name: str, value: Any, weights: Weights) -> list[Any] | None:
+    """Return one value per weight, for rules by name; None for others, which are the core's affair."""
+    shown = f"options[{name!r}]"
+    if isinstance(value, Mapping) and name == "direction":
+        by: list[Any] = weights.values(shown, {key: key for key in value}, None)
+        if None in by:
+            raise ValueError(
+                f'`{shown}` must have a key for every weight ("" as the last one takes what the others leave), got '
+                f"none for {weights.keys[by.index(None)]!r}"
+            )
+        return by
+    if isinstance(value, Mapping) and name in (*_RULES, *_MASKS):
+        return weights.values(shown, value, _RULES.get(name, False))
+    keys = value if isinstance(value, (list, tuple)) else [value]
+    if name in _MASKS and all(isinstance(k, (keras.Layer, keras.Variable)) or (isinstance(k, str) and k) for k in keys):
+        found = {position for key in keys for position in weights.find(shown, key)}
+        return [position in found for position in range(len(weights.keys))]
+    return None
+
+
+def _exactly(weights: Weights, by: Sequence[Any], key: Any) -> str:
+    """Return the pattern of the weights that have a key, and of no others."""
+    names = [re.escape(path) for path, own in zip(weights.keys, by, strict=True) if own == key]
+    return f"^({'|'.join(names)})$"
+
+
+def _by_path(value: Any) -> Any:
+    """Return rules with the paths of layers' and Variables' weights in the place of them."""
+    if isinstance(value, Mapping):
+        return {name: _by_path(each) for key, each in value.items() for name in _paths_of(key)}
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return type(value)(_by_path(name) for each in value for name in _paths_of(each))
+    return _paths_of(value) if isinstance(value, (keras.Layer, keras.Variable)) else value
+
+
+def _text(rules: Any) -> str | None:
+    """Return rules as a text that two of them can be compared by; None where they cannot be written."""
+    try:
+        return json.dumps(written(_by_path(rules)))
+    except TypeError:
+        return None
+
+
+def _paths_of(key: Any) -> list[Any]:
+    if isinstance(key, keras.Layer):
+        return [variable.path for variable in key.variables]
+    return [key.path] if isinstance(key, keras.Variable) else [key]
