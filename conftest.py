@@ -69,7 +69,8 @@ def lenient():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Run the modules of others' code, with their fixtures, under standard promotion."""
-    with standard_promotion() if OTHERS_CODE.search(item.path.stem) else contextlib.nullcontext():
+    name = f"{item.path.parent.name}/{item.path.stem}"
+    with standard_promotion() if OTHERS_CODE.search(name) else contextlib.nullcontext():
         return (yield)
 
 

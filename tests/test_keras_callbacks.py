@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from adamw_jax.keras import AdamW, HyperparameterSetter, OptaxOptimizer, RateLogger
+import adamw_jax as aj
+from adamw_jax.keras import AdamW, HyperparameterSetter, OptaxOptimizer, RateLogger, StepLogger
 from tests.keras_models import data, dense, same, values
 
 
@@ -143,3 +144,49 @@ def test_an_unknown_rate_is_not_logged_as_a_number():
     plateau = keras.callbacks.ReduceLROnPlateau("loss")
     history = fitted(OptaxOptimizer(optax.adam(0.1)), plateau).history.history
     assert np.isnan(history["learning_rate"]).all()
+
+
+def pair(first, second):
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(first, {"out/.*": second}))
+
+
+def test_callbacks_find_the_optimizer_inside_a_multi_optimizer():
+    ours = adamw(use_cosine_annealing=True, total_iterations=6)
+    logger = RateLogger(every_batch=True)
+    setter = HyperparameterSetter({2: {"momentum/learning_rate": 0.0}, 3: {"t_cur": 3}})
+    model = fitted(pair(ours, keras.optimizers.SGD(0.1, name="momentum")), logger, batches=2, epochs=1)
+    assert logger.batches["eta_t"] == pytest.approx([0.9045085, 0.6545085])
+    fitted(None, setter, model=model, batches=2, epochs=1)
+    assert int(ours.t_cur) == 4
+    late = HyperparameterSetter({5: {"t_cur": 4}})
+    fitted(None, late, model=model, batches=2, epochs=1)
+    assert int(ours.t_cur) == 5
+    assert float(model.optimizer.optimizers[0].learning_rate) == 0
+
+
+def test_what_two_optimizers_have_is_named_by_optimizer():
+    first, second = adamw(name="first"), adamw(name="second")
+    logger = RateLogger()
+    model = fitted(pair(first, second), logger, batches=1, epochs=1)
+    assert {"first/eta_t", "second/lr_t"} <= set(model.history.history)
+    with pytest.raises(ValueError, match=r"must name one optimizer, as in '(first|second)/eta_t'"):
+        fitted(None, HyperparameterSetter({5: {"eta_t": 0.5}}), model=model)
+    fitted(None, HyperparameterSetter({1: {"second/eta_t": 0.5}}), model=model, batches=1, epochs=1)
+    assert (float(first.eta_t), float(second.eta_t)) == (1.0, 0.5)
+
+
+def test_a_multi_optimizer_without_such_an_optimizer_is_refused_when_training_begins():
+    plain = pair(keras.optimizers.SGD(0.1), keras.optimizers.Adam(0.1))
+    for callback, said in (
+        (RateLogger(), "`RateLogger` logs eta_t and lr_t"),
+        (HyperparameterSetter({1: {"t_cur": 0}}), "no hyperparameter 't_cur'"),
+        (StepLogger(), "`StepLogger` needs an OptaxOptimizer"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fitted(plain, callback)
+
+
+def test_steps_are_observed_inside_a_multi_optimizer():
+    observing = OptaxOptimizer(lambda rate: aj.observe(optax.sgd(rate)), 0.1)
+    model = fitted(pair(keras.optimizers.SGD(0.1), observing), StepLogger(["ratio"]), batches=1, epochs=1)
+    assert set(model.history.history) == {"loss", "out/kernel/ratio", "out/bias/ratio"}

@@ -290,3 +290,81 @@ def test_repeated_paths_go_round_by_method_2():
     )
     optimizer.build(model.trainable_variables)
     assert [l2 for _, l2 in optimizer.get_config()["weight_decays"]] == [1.0, 0.0, 2.0, 0.0]
+
+
+def penalty(model):
+    return float(sum(model.losses))
+
+
+def test_a_penalty_that_is_zero_when_an_optimizer_is_built_counts_when_it_is_raised():
+    for make in (
+        lambda model: AdamW(init_verbose=False),
+        lambda model: AdamW(weight_decays={"out": (0, 0.1)}, total_iterations=4, init_verbose=False),
+        lambda model: keras.optimizers.SGD(0.1),
+    ):
+        mine = L2(0.0)
+        model = dense(regularizer=mine)
+        make(model).build(model.trainable_variables)
+        mine.l2 = 0.5
+        kernel = model.get_layer("hidden").kernel
+        assert penalty(model) == pytest.approx(0.5 * float((kernel.numpy() ** 2).sum()), rel=1e-6)
+    mine = L2(0.0)
+    model = dense(regularizer=mine)
+    with pytest.warns(UserWarning, match="gives no decay to"):
+        AdamW(model=model, total_iterations=4, init_verbose=False)
+    mine.l2 = 0.5
+    assert penalty(model) > 0
+
+
+def test_a_replacement_that_is_raised_counts_again(tmp_path):
+    model, (x, y) = dense(regularizer=L2(0.25)), data(1)
+    model.compile(AdamW(model=model, total_iterations=4, init_verbose=False), "mse", run_eagerly=True)
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        assert penalty(each) == 0
+        each.get_layer("hidden").kernel_regularizer.l2 = 0.5
+        square = float((each.get_layer("hidden").kernel.numpy() ** 2).sum())
+        assert penalty(each) == pytest.approx(0.5 * square, rel=1e-6)
+        assert get_weight_decays(each) == {"hidden/kernel": (0.0, 0.5)}
+
+
+def test_decays_without_total_iterations_name_the_choices():
+    model = dense(regularizer=L2(0.25))
+    for rules in ({"weight_decays": {"out/kernel": (0, 1e-3)}}, {"weight_decays": [(0, 1e-3)] * 4}, {"model": model}):
+        with pytest.raises(
+            ValueError, match=r"`total_iterations` must be given.*sqrt.* or 0,.*OptaxOptimizer\(adamw_jax"
+        ):
+            AdamW(1e-2, **rules)
+    assert penalty(model) > 0
+    AdamW(model=dense(), init_verbose=False)  # without penalties there is nothing to decay
+
+
+def test_a_misspelt_key_is_an_error_while_decays_are_off():
+    with pytest.warns(UserWarning, match="total_iterations=0 must be > 1"):
+        optimizer = AdamW(weight_decays={"haed": (0, 1e-3)}, total_iterations=0, init_verbose=False)
+    with pytest.raises(ValueError, match="'haed', which matches none"):
+        optimizer.build(dense().trainable_variables)
+
+
+def test_the_table_shows_what_the_normalization_leaves(capsys):
+    model = dense()
+    AdamW(weight_decays={"out/kernel": (0, 1e-2)}, total_iterations=4).build(model.trainable_variables)
+    lines = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines()}
+    assert lines["out/kernel"] == "0.005"
+    with pytest.warns(UserWarning, match="going on without either"):
+        off = AdamW(weight_decays={"out/kernel": (0, 1e-2)}, total_iterations=0)
+    off.build(model.trainable_variables)
+    lines = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines()}
+    assert lines["out/kernel"] == "0"
+
+
+def test_names_are_kept_after_loading(tmp_path):
+    model, rules = dense(), {"weight_decays": {"out/kernel": (0.0, 1e-3)}, "lr_multipliers": {"hidden/kernel": 0.5}}
+    model.compile(AdamW(total_iterations=4, init_verbose=False, **rules), "mse")
+    model.optimizer.build(model.trainable_variables)
+    for name in ("a.keras", "b.keras"):
+        model.save(tmp_path / name)
+        model = keras.models.load_model(tmp_path / name)
+        assert {rule: getattr(model.optimizer, rule) for rule in rules} == rules

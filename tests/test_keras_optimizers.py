@@ -210,7 +210,9 @@ def test_init_verbose_prints_one_aligned_table(capsys):
 @EACH
 def test_too_few_iterations_warn_and_go_on_without(make):
     with pytest.warns(UserWarning, match=r"total_iterations=0 must be > 1.*going on without either"):
-        optimizer = make(weight_decays={"w": (0, 0.5)}, use_cosine_annealing=True, init_verbose=False)
+        optimizer = make(
+            weight_decays={"w": (0, 0.5)}, total_iterations=0, use_cosine_annealing=True, init_verbose=False
+        )
     variable = keras.Variable(np.ones(1, np.float32), name="w")
     for _ in range(2):
         optimizer.apply([np.zeros(1, np.float32)], [variable])
@@ -221,7 +223,7 @@ def test_too_few_iterations_warn_and_go_on_without(make):
 def test_penalties_stay_in_the_loss_when_decay_is_off():
     model = dense(regularizer=L2(0.25))
     with pytest.warns(UserWarning, match="penalties stay in the loss"):
-        AdamW(model=model, init_verbose=False)
+        AdamW(model=model, total_iterations=0, init_verbose=False)
     assert float(model.losses[0]) > 0
 
 

@@ -1,6 +1,7 @@
 """Cosine with warm restarts: the cycles, counted in integers, and the factor in them."""
 
 import dataclasses
+from typing import ClassVar
 
 import chex
 import jax
@@ -25,6 +26,7 @@ class WarmRestarts(Cycles):
     endpoint: bool
     warmup: Scalar
     autorestart: bool
+    label: ClassVar[str] = "cosine_warm_restarts"
 
     def __call__(self, count: chex.Numeric) -> chex.Array:
         """Return the factor of the update that `count` updates precede."""

@@ -1,6 +1,10 @@
 """Schedules of one run, count -> factor: linear warm-up, warmup-stable-decay."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 import chex
 import jax.numpy as jnp
@@ -16,6 +20,45 @@ SHAPES: dict[str, Callable[[chex.Array], chex.Array]] = {
 """How the factor falls from 1 to 0 while x goes from 0 to 1."""
 
 
+P = ParamSpec("P")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Named:
+    """A schedule with the function that made it and its arguments, so that a file can hold it.
+
+    Attributes:
+      schedule: count -> factor.
+      label: name of the function.
+      arguments: name -> value.
+    """
+
+    schedule: Schedule
+    label: str
+    arguments: Mapping[str, Any]
+
+    def __call__(self, count: chex.Numeric) -> chex.Numeric:
+        """Return the schedule's factor."""
+        return self.schedule(count)
+
+    def __repr__(self) -> str:
+        return f"{self.label}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+
+
+def named(maker: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Return the function whose schedules are `Named`."""
+    signature, label = inspect.signature(maker), getattr(maker, "__name__", "")
+
+    @functools.wraps(maker)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Named:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return Named(maker(*args, **kwargs), label, dict(bound.arguments))
+
+    return make
+
+
+@named
 def linear_warmup(warmup: Scalar) -> Schedule:
     """Return the schedule that grows in equal steps and then stays: eta_k = min((k + 1) / (warmup + 1), 1).
 
@@ -28,8 +71,8 @@ def linear_warmup(warmup: Scalar) -> Schedule:
     Raises:
       ValueError, TypeError: a number of another kind or out of range.
 
-    >>> print(linear_warmup(3)(jnp.arange(5)))
-    [0.25 0.5  0.75 1.   1.  ]
+    >>> print(linear_warmup(3), linear_warmup(3)(jnp.arange(5)))
+    linear_warmup(warmup=3) [0.25 0.5  0.75 1.   1.  ]
     """
     checks.check_count("warmup", warmup, low=0)
 
@@ -42,6 +85,7 @@ def linear_warmup(warmup: Scalar) -> Schedule:
     return schedule
 
 
+@named
 def warmup_stable_decay(
     updates: Scalar, *, warmup: Scalar = 0, decay: Scalar, shape: str = "linear", eta_min: Scalar = 0.0
 ) -> Schedule:

@@ -17,5 +17,5 @@ from adamw_jax.keras._adapter import OptaxOptimizer as OptaxOptimizer
 from adamw_jax.keras._callbacks import (
     HyperparameterSetter as HyperparameterSetter,
     RateLogger as RateLogger,
+    StepLogger as StepLogger,
 )
-from adamw_jax.keras._watching import StepLogger as StepLogger

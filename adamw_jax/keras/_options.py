@@ -18,6 +18,7 @@ from adamw_jax.keras._written import public_name, written
 _DECAYS = ("weight_decay", "proximal_l1")
 _RULES = {"lr_multipliers": 1.0, "weight_decay": 0.0, "proximal_l1": 0.0}
 _MASKS = ("freeze", "hold_norm")
+_PER_WEIGHT = (*_RULES, *_MASKS)
 _KERAS_NAMES = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "weight_decays": "weight_decay"}
 
 
@@ -87,20 +88,18 @@ class Options:
         if not self._own:
             return
         for name, value in self.given.items():
-            by_path = _by_path(value) if name == "direction" else value
             known = self.saved.get(name, {"by": (), "of": None})
-            by: list[Any] | None
             if known["of"] == _text(value) is not None and len(known["by"]) == len(weights.keys):
-                by = list(known["by"])
+                by: list[Any] | None = list(known["by"])
             else:
-                by = _by_weight(name, by_path, weights)
+                by = _by_weight(name, value, weights)
             if by is not None:
                 self._by_weight[name] = by
-                if name == "direction":
-                    made = {path: each for key, each in self._made[name].items() for path in _paths_of(key)}
-                    self._made[name] = {_exactly(weights, by, key): made[key] for key in dict.fromkeys(by)}
-                else:
-                    self._made[name] = dict(zip(weights.keys, by, strict=True))
+                self._made[name] = dict(zip(weights.keys, by, strict=True))
+            if by is not None and name not in _PER_WEIGHT:
+                made = {path: each for key, each in self.given[name].items() for path in _paths_of(key)}
+                chosen = [key for key in dict.fromkeys(by) if key is not None]
+                self._made[name] = {_exactly(weights, by, key): _made(made[key]) for key in chosen}
         parameters = {key: v.value for key, v in zip(weights.keys, weights.variables, strict=True)}
         for name in _DECAYS:
             if self._made.get(name) is not None:
@@ -170,17 +169,21 @@ def _without_layers(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_weight(name: str, value: Any, weights: Weights) -> list[Any] | None:
-    """Return one value per weight, for rules by name; None for others, which are the core's affair."""
+    """Return one value per weight, for rules by name; None for others, which are the core's affair.
+
+    Of options that are no rules of values, as directions by path, it is the key that decides.
+    """
     shown = f"options[{name!r}]"
-    if isinstance(value, Mapping) and name == "direction":
-        by: list[Any] = weights.values(shown, {key: key for key in value}, None)
-        if None in by:
+    if isinstance(value, Mapping) and name not in _PER_WEIGHT:
+        paths = [path for key in value for path in _paths_of(key)]
+        by = weights.values(shown, {path: path for path in paths}, None)
+        if name == "direction" and None in by:
             raise ValueError(
                 f'`{shown}` must have a key for every weight ("" as the last one takes what the others leave), got '
                 f"none for {weights.keys[by.index(None)]!r}"
             )
         return by
-    if isinstance(value, Mapping) and name in (*_RULES, *_MASKS):
+    if isinstance(value, Mapping):
         return weights.values(shown, value, _RULES.get(name, False))
     keys = value if isinstance(value, (list, tuple)) else [value]
     if name in _MASKS and all(isinstance(k, (keras.Layer, keras.Variable)) or (isinstance(k, str) and k) for k in keys):

@@ -158,8 +158,8 @@ class Weights:
         except ValueError as error:
             where = "" if any(self.places) else "; a functional model inside another is in no path: use it as the key"
             raise ValueError(f"{error}{where}") from error
-        hits = {text for text, match in zip(texts, matches, strict=True) if match is not None}
-        return [i for i, names in enumerate(short) if hits & set(names)]
+        found = {text for text, match in zip(texts, matches, strict=True) if match is not None}
+        return [i for i, names in enumerate(short) if found & set(names)]
 
     def _checked(self, name: str, key: Any, hits: list[int]) -> list[int]:
         if not hits:

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 import adamw_jax
+from adamw_jax._direction.direction import about
 from adamw_jax._tree import checks
 
 _PACKAGES = {"adamw_jax": adamw_jax, "optax": optax, "optax.contrib": optax.contrib}
@@ -39,8 +40,8 @@ def written(value: Any) -> Any:
     Raises:
       TypeError: no configuration can hold it.
 
-    >>> written({"kernel": adamw_jax.matrices(0.1)})
-    {'kernel': {'class_name': 'adamw_jax', 'name': 'matrices', 'arguments': {'value': 0.1, 'but': []}}}
+    >>> written({"kernel": adamw_jax.linear_warmup(3), "bias": 0.1})
+    {'kernel': {'class_name': 'adamw_jax', 'name': 'linear_warmup', 'arguments': {'warmup': 3}}, 'bias': 0.1}
     """
     if value is None or isinstance(value, (bool, str, int, float)):
         return value
@@ -48,14 +49,18 @@ def written(value: Any) -> Any:
         return np.asarray(value).item()
     if isinstance(value, Mapping):
         return {key: written(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(map(written, value))
+    if isinstance(value, list):
+        return list(map(written, value))
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        # A file of Keras would make a list of it.
+        return {"class_name": "adamw_jax", "name": "tuple", "items": list(map(written, value))}
     if isinstance(value, functools.partial) and public_name(value.func) and not value.args:
         return _named(value.func, partial=value.keywords)
     if public_name(value):
         return _named(value)
-    if dataclasses.is_dataclass(value) and (maker := _maker(value)):
-        return _named(maker, arguments={field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if made := _made(value):
+        maker, arguments = made
+        return _named(maker, arguments=arguments)
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
         return jnp.dtype(value).name
     if (inspect.isfunction(value) and value.__name__ != "<lambda>") or hasattr(value, "get_config"):
@@ -68,12 +73,18 @@ def _named(value: Any, **given: Any) -> dict[str, Any]:
     return {"class_name": package, "name": name} | {key: written(each) for key, each in given.items()}
 
 
-def _maker(value: Any) -> Any:
-    """Return the public class of a value, or the public function of the same arguments that it is labelled with."""
-    if public_name(type(value)):
-        return type(value)
-    maker = getattr(adamw_jax, str(getattr(value, "label", "")), None)
-    return maker if public_name(maker) else None
+def _made(value: Any) -> tuple[Any, Any] | None:
+    """Return the public class or function that made a value, and its arguments; None where they are not known."""
+    direction = about(value) if hasattr(value, "update") else None
+    if direction is not None:
+        label, arguments = f"scale_by_{direction.name}", direction.arguments
+    else:
+        by_field = None
+        if dataclasses.is_dataclass(value):
+            by_field = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        label, arguments = getattr(value, "label", ""), getattr(value, "arguments", by_field)
+    maker = type(value) if public_name(type(value)) else getattr(adamw_jax, label, None)
+    return None if arguments is None or not public_name(maker) else (maker, arguments)
 
 
 def read(config: Any, custom_objects: Any = None) -> Any:
@@ -87,6 +98,8 @@ def read(config: Any, custom_objects: Any = None) -> Any:
     """
     if isinstance(config, dict) and config.get("class_name") in _PACKAGES:
         package, name = config["class_name"], config["name"]
+        if "items" in config:
+            return tuple(read(config["items"], custom_objects))
         value = None if name.startswith("_") else getattr(_PACKAGES[package], name, None)
         if not callable(value):
             raise ValueError(f"the configuration has the name {name!r}, which this version of {package} does not have")

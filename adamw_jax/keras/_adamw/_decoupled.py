@@ -122,13 +122,14 @@ class DecoupledOptimizer(ReadableOptimizer):
                 "which decays by the numbers as they are. Received: total_iterations=None"
             )
         self._decaying = self._options.total_iterations > 1
-        if not self._decaying and (use_cosine_annealing or decayed or model is not None):
+        asked = use_cosine_annealing or decayed or (model is not None and total_iterations is not None)
+        if asked and not self._decaying:
             warnings.warn(
-                f"total_iterations={total_iterations} must be > 1 for weight decay and cosine annealing: going on "
+                f"total_iterations={total_iterations or 0} must be > 1 for weight decay and cosine annealing: going on "
                 "without either; penalties stay in the loss",
                 stacklevel=3,
             )
-            model = None
+        model = model if self._decaying else None
         self._hyper = self._hyperparameters(eta_min, eta_max, position("t_cur", t_cur), eta_t)
         self._rules = WeightRules(model, zero_penalties, weight_decays, lr_multipliers)
 

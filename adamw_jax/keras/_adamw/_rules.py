@@ -143,10 +143,12 @@ def _cell(value: Any, factor: float) -> Any:
 
 def _writable(rules: Any) -> Any:
     """Return rules as they are written into a configuration, layers by the paths of their weights."""
+    if isinstance(rules, (list, tuple)):
+        return type(rules)(map(_writable, rules))
     if isinstance(rules, dict):
         named = {key: key.variables if isinstance(key, keras.Layer) else () for key in rules}
         return {
-            path: written(value)
+            path: _writable(value)
             for key, value in rules.items()
             for path in ([v.path for v in named[key]] if named[key] else [key])
         }
