@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo demo-multiprocess survival test quick laws coverage lint docs dist clean
+.PHONY: demo demo-multiprocess survival test quick laws fuzz coverage lint docs dist clean
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.demo
@@ -31,6 +31,13 @@ laws: .venv/.filled
 # For work in progress: what runs in this process, without Keras, examples and documents.
 quick: .venv/.filled
 	$(BIN)/python -m pytest -n 2 --dist loadfile --quick
+
+# Random combinations of all options against a simulator: make fuzz SEED=3 COUNT=200
+SEED ?= 0
+COUNT ?= 100
+
+fuzz: .venv/.filled
+	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m tests.fuzz.run --seed $(SEED) --count $(COUNT)
 
 coverage: .venv/.filled
 	$(BIN)/python -m pip install --quiet pytest-cov

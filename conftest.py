@@ -42,7 +42,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 OTHERS_CODE = re.compile(
-    "keras|documents|examples|newcomers|decoupling|benchmarks|directions|equivalences|golden|invariance|rounding|turn"
+    "keras|documents|examples|newcomers|decoupling|benchmarks|directions|equivalences|golden|invariance|rounding|sweep|turn"
 )
 """Test modules that run other packages, peers, models or users' snippets, which may mix dtypes and ranks."""
 

@@ -133,7 +133,7 @@ def preset(recipe, learning_rate, weight_decay, schedule):
     options = dict(recipe.options)
     common = {"weight_decay": weight_decay, "coupling": recipe.coupling, "normalize_decay": recipe.normalize,
               "lr_multipliers": recipe.lr_multipliers, "schedule": schedule,
-              "multiplier_scales_decay": recipe.multiplier_scales_decay}  # fmt: skip
+              "multiplier_scales_decay": recipe.multiplier_scales_decay and bool(recipe.lr_multipliers)}  # fmt: skip
     if recipe.cautious:
         return None
     if recipe.direction in ("adam", "amsgrad") and options.pop("max_of", "nu") == "nu":
