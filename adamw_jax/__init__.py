@@ -6,9 +6,12 @@ Names in the order of the formula: theta <- theta - (alpha eta r d + c n r' (l1 
 from adamw_jax import states as states
 from adamw_jax._decay import (
     Anchored as Anchored,
+    Brake as Brake,
     Cautious as Cautious,
     Corrected as Corrected,
     DecayFactor as DecayFactor,
+    Floor as Floor,
+    Held as Held,
     Huber as Huber,
     add_decoupled_decay as add_decoupled_decay,
     convert_decay as convert_decay,

@@ -105,6 +105,10 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
         },
         0.01,
     ),
+    "adamw braked and floored": lambda: aj.adamw(
+        0.01, hold_norm=[aj.Brake("body/kernel"), aj.Floor("head/0", 0.1, per="leaf")], weight_decay=0.1
+    ),
+    "hold_norm per row": lambda: aj.with_learning_rate(0.1, aj.hold_norm(aj.Held("body/kernel", per="row"))),
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
     "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),

@@ -21,3 +21,16 @@ def hyperball(theta, gradients, rates, direction="adam", momentum=0.5):
         theta = radius * theta / np.linalg.norm(theta)
         rows.append(theta)
     return rows
+
+
+def braked(theta, u, outward):
+    """theta - u, in its direction, of the length |theta| + outward (|theta - u| - |theta|) where that is longer."""
+    after = theta - u
+    before, asked = np.linalg.norm(theta), np.linalg.norm(after)
+    return after if asked <= before else after / asked * (before + outward * (asked - before))
+
+
+def floored(theta, u, ratio):
+    """theta - u, with a u that is as long as ratio |theta| at least."""
+    length = np.linalg.norm(u)
+    return theta - u * max(1.0, ratio * np.linalg.norm(theta) / length) if length else theta

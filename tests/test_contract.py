@@ -121,9 +121,9 @@ def test_state_holds_scalars_and_trees_like_the_parameters(name):
     leaves = dict(jax.tree.leaves_with_path(params))
     for path, leaf in jax.tree.leaves_with_path(CATALOGUE[name]().init(params)):
         owner = parameter_of(path, leaves)
-        # Where a leaf is frozen, a scalar stands for its moments. The coefficients of optax's Muon are constants.
+        # Held norms are one per matrix, row or column of a leaf.
         is_like_params = owner is not None and leaf.shape == leaves[owner].shape
-        assert leaf.shape == () or is_like_params or "ns_coeffs" in jax.tree_util.keystr(path)
+        assert leaf.shape == () or is_like_params or ".norms" in jax.tree_util.keystr(path)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -10,5 +10,6 @@ from adamw_jax._decay.forms import (
     Cautious as Cautious,
     Huber as Huber,
 )
+from adamw_jax._decay.held import Brake as Brake, Floor as Floor, Held as Held
 from adamw_jax._decay.norms import HoldNormState as HoldNormState, hold_norm as hold_norm
 from adamw_jax._decay.proximal import soft_threshold as soft_threshold

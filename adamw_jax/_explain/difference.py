@@ -25,8 +25,8 @@ RULES = {"multiplier": "multiplier", "l1": "l1", "l2": "l2", "proximal_l1": "thr
 """Columns of values that may be schedules -> attributes of `LeafPlan`."""
 
 COMPARED = (
-    *("shape", "dtype", "frozen", "held", "multiplier", "rate", "l1", "proximal_l1", "l2", "decay", "corrected"),
-    *("moves", "state_bytes"),
+    *("shape", "dtype", "frozen", "held", "norm", "multiplier", "rate", "l1", "proximal_l1", "l2", "decay"),
+    *("corrected", "moves", "state_bytes"),
 )
 """The columns that are compared: what a parameter gets, not by which rule; `turn`, too, where both tables have it."""
 

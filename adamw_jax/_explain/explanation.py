@@ -17,6 +17,7 @@ COLUMNS = {
     "direction": "direction",
     "why": "by",
     "held": "held",
+    "norm": "norm",
     "rate_rule": "rate rule",
     "multiplier": "r",
     "rate": "rate",
@@ -39,6 +40,7 @@ _OPTIONAL = (
     "direction",
     "why",
     "held",
+    "norm",
     "rate_rule",
     "multiplier",
     "l1",
@@ -59,7 +61,8 @@ class Explanation:
       rows: one mapping per parameter, in the order of `jax.tree.leaves`:
         path, shape, dtype, size; role, see `leaf_roles`; why: the part of the name that decided about the role, where
         `matrices` or a corrected coupling asked for it; direction: its name, None where all leaves have one; frozen: by
-        `freeze`, without moments; held: at its norm; corrected: decays by the corrected coupling;
+        `freeze`, without moments; held: at its norm; norm: by which rule, such as
+        "brake 0.5 per matrix", None without one; corrected: decays by the corrected coupling;
         rate_rule, multiplier, rate: the pattern (or kind of rule) that gave r, and alpha eta r;
         decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
         decay: share of the weight that l2 takes away in an update;

@@ -78,6 +78,7 @@ def rows_of(
                 "direction": leaf.direction if len(names) > 1 else None,
                 "frozen": leaf.frozen,
                 "held": leaf.held,
+                "norm": leaf.norm,
                 "corrected": leaf.normalized,
                 "rate_rule": "freeze" if leaf.frozen else rate_rule,
                 "rate": rate * r,

@@ -8,6 +8,7 @@ from adamw_jax._decay.coupling import Schedule, coupling_of
 from adamw_jax._decay.decay import add_decoupled_decay
 from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled, form_of
+from adamw_jax._decay.held import Norms
 from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
@@ -18,6 +19,7 @@ from adamw_jax._optimizer.options import with_options_of
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.owner import with_learning_rate, with_schedule
 from adamw_jax._rates.scale import negate, scale_by_rates
+from adamw_jax._rules.axes import with_axes
 from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
 from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._storage.params import round_to_params
@@ -41,7 +43,7 @@ def decoupled(
     multiplier_scales_decay: bool = False,
     schedule: ScalarOrSchedule | None = None,
     freeze: Mask | None = None,
-    hold_norm: Mask | None = None,
+    hold_norm: Norms | None = None,
     axes: Any = None,
     round_params: bool = False,
     accumulate: str = "gradients",
@@ -73,7 +75,8 @@ def decoupled(
       multiplier_scales_decay: multiply the decay by r, too: r' = r instead of 1.
       schedule: eta_t: from `cosine_warm_restarts`, or any function count -> factor, or a number; None is 1.
       freeze: the leaves that are not trained and have no moments, see `without_moments`, of any dtype; None trains all.
-      hold_norm: the leaves whose norm stays what it is at the start, in place of a decay, see the stage `hold_norm`.
+      hold_norm: the leaves whose norm stays what it is at the start, in place of a decay, matrix by matrix; or
+        `Held(mask, per)`, `Brake(mask, outward)`, `Floor(mask, ratio)`; see the stage `hold_norm`.
       axes: which axes of the leaves are stacks, inputs and outputs, where names do not tell: "sio" for scanned layers,
         or {pattern: letters}, see `explain`'s column of roles.
       round_params: round bfloat16 parameters stochastically, see `round_to_params`.
@@ -128,14 +131,14 @@ def decoupled(
 
     def stages(params: Params) -> optax.GradientTransformation:
         its = plan.resolved(params)
-        direct = without_moments(its.freeze, step)
+        direct = with_axes(axes, without_moments(its.freeze, step))
         rules = {"weight_decay": its.weight_decay, "proximal_l1": its.proximal_l1, "lr_multipliers": its.lr_multipliers}
         chain = optax.chain(
             *((rates, direct) if accumulate == "steps" else (direct, rates)),
             scale_by_multipliers(its.lr_multipliers),
             add_decoupled_decay(its.weight_decay, form=plan.form, factor=its.factor),
             soft_threshold(its.proximal_l1, factor=its.factor),
-            held(its.hold_norm, **rules),
+            held(its.hold_norm, axes=axes, **rules),
             freeze_where(its.freeze, its.lr_multipliers),
             negate(),
             rounding,

@@ -20,6 +20,7 @@ class LeafPlan:
       threshold: l1 of the soft threshold.
       frozen: whether it is not trained and has no moments.
       held: whether its norm is held.
+      norm: the rule for its norm as text, "held per matrix"; None without one.
       normalized: whether its decay follows the coupling of layers that a normalization follows, see `Corrected`.
       about: facts about its direction.
     """
@@ -37,5 +38,6 @@ class LeafPlan:
     threshold: ScalarOrSchedule
     frozen: bool
     held: bool
+    norm: str | None
     normalized: bool
     about: About

@@ -10,6 +10,7 @@ import optax
 
 from adamw_jax._decay.coupling import Schedule
 from adamw_jax._decay.forms import Decoupled
+from adamw_jax._decay.held import Norms
 from adamw_jax._tree.typing import Mask, Rules, Scalar, ScalarOrSchedule
 
 P = ParamSpec("P")
@@ -28,7 +29,7 @@ class Options(TypedDict, total=False):
     multiplier_scales_decay: bool
     schedule: ScalarOrSchedule | None
     freeze: Mask | None
-    hold_norm: Mask | None
+    hold_norm: Norms | None
     axes: Any
     round_params: bool
 

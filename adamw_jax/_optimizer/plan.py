@@ -11,6 +11,7 @@ import numpy as np
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled
+from adamw_jax._decay.held import Held, Norms, norm_rules
 from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import about
@@ -19,7 +20,6 @@ from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rules.freezing import frozen_flags
 from adamw_jax._rules.leaf import leaves_of
-from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules, is_zero
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
@@ -38,7 +38,7 @@ class Plan:
     lr_multipliers: Rules | None
     schedule: ScalarOrSchedule | None
     freeze: Mask | None
-    hold_norm: Mask | None
+    hold_norm: Norms | None
     axes: Any
     round_params: bool
     accumulate: str
@@ -82,7 +82,7 @@ class Plan:
             proximal_l1=None if self.proximal_l1 is None else Resolved(thresholds_of(self.proximal_l1, tree)),
             lr_multipliers=multipliers,
             freeze=None if self.freeze is None else Resolved(frozen_flags(self.freeze, tree)),
-            hold_norm=None if self.hold_norm is None else Resolved(resolve_mask("hold_norm", self.hold_norm, tree)),
+            hold_norm=None if self.hold_norm is None else Resolved(norm_rules(self.hold_norm, tree)),
         )
 
     def leaves(self, params: chex.ArrayTree) -> list[LeafPlan]:
@@ -95,7 +95,6 @@ class Plan:
           ValueError, TypeError: rules that do not fit the parameters.
         """
         plan, known, arrays = self.resolved(params), leaves_of(params, self.axes), jax.tree.leaves(params)
-        held = [False] * len(known) if plan.hold_norm is None else resolve_mask("hold_norm", plan.hold_norm, params)
         columns = zip(
             known,
             arrays,
@@ -104,7 +103,7 @@ class Plan:
             decays_of(plan.weight_decay, params),
             thresholds_of(plan.proximal_l1, params),
             frozen_flags(plan.freeze, params),
-            held,
+            norm_rules(plan.hold_norm, params),
             plan.factor.flags(params),
             strict=True,
         )
@@ -122,11 +121,12 @@ class Plan:
                 l2=l2,
                 threshold=threshold,
                 frozen=frozen,
-                held=is_held,
+                held=isinstance(rule, Held),
+                norm=None if rule is None else rule.text,
                 normalized=normalized,
                 about=facts,
             )
-            for leaf, array, facts, r, (l1, l2), threshold, frozen, is_held, normalized in columns
+            for leaf, array, facts, r, (l1, l2), threshold, frozen, rule, normalized in columns
         ]
 
     def factors(self, counts: Any) -> Factors:

@@ -1,0 +1,147 @@
+"""Rules for norms: which leaves are held, braked or moved by a least share, per matrix, row, column or leaf."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+
+from adamw_jax._rules.leaf import Leaf, require_axes
+from adamw_jax._rules.masks import resolve_mask
+from adamw_jax._rules.values import Resolved
+from adamw_jax._tree import checks
+from adamw_jax._tree.typing import Mask, Scalar
+
+PER = ("matrix", "row", "column", "leaf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Hold norms as they are at the start: R normalize(theta), see `hold_norm`.
+
+    Attributes:
+      mask: the leaves: a pattern, patterns, {pattern: flag}, a function (path, leaf) -> bool, or a tree of flags.
+      per: what has a norm of its own: each "matrix" of a stack; each "row", the outputs of one input, such as an
+        embedding's features of one token; each "column", the inputs of one output; or the whole "leaf".
+
+    >>> Held("kernel", per="row").text
+    'held per row'
+    """
+
+    mask: Mask
+    per: str = "matrix"
+
+    def __post_init__(self) -> None:
+        checks.check_choice("per", self.per, PER)
+
+    @property
+    def text(self) -> str:
+        """The rule as `explain` shows it."""
+        return f"held per {self.per}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Brake:
+    """Let norms grow by a share s of what a step asks: |theta'| = |theta| + s (|theta+| - |theta|), see `hold_norm`.
+
+    Attributes:
+      mask: the leaves, as in `Held`.
+      outward: s, in [0, 1); 0 lets no norm grow. A step that makes a norm smaller stays as it is.
+      per: as in `Held`.
+
+    >>> Brake("kernel").text
+    'brake 0.5 per matrix'
+    """
+
+    mask: Mask
+    outward: Scalar = 0.5
+    per: str = "matrix"
+
+    def __post_init__(self) -> None:
+        checks.check_choice("per", self.per, PER)
+        checks.check_number("outward", self.outward, low=0, high=1, open_high=True)
+
+    @property
+    def text(self) -> str:
+        """The rule as `explain` shows it."""
+        return f"brake {'' if checks.is_traced(self.outward) else f'{float(self.outward):g} '}per {self.per}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """Make steps at least a share of the weights' norm: |step| >= ratio |theta|, see `hold_norm`.
+
+    Attributes:
+      mask: the leaves, as in `Held`.
+      ratio: the share, > 0. A step that is zero stays zero.
+      per: as in `Held`.
+
+    >>> Floor("kernel", 1e-4).text
+    'floor 0.0001 per matrix'
+    """
+
+    mask: Mask
+    ratio: Scalar
+    per: str = "matrix"
+
+    def __post_init__(self) -> None:
+        checks.check_choice("per", self.per, PER)
+        checks.check_number("ratio", self.ratio, low=0, open_low=True)
+
+    @property
+    def text(self) -> str:
+        """The rule as `explain` shows it."""
+        return f"floor {'' if checks.is_traced(self.ratio) else f'{float(self.ratio):g} '}per {self.per}"
+
+
+NormRule = Held | Brake | Floor
+Norms = Mask | NormRule | Sequence[NormRule]
+
+
+def norm_rules(norms: Norms | Resolved | None, tree: chex.ArrayTree) -> list[NormRule | None]:
+    """Return the rule for the norm of every leaf, in the order of `jax.tree.leaves`, None where there is none.
+
+    Args:
+      norms: a mask, which is `Held(mask)`; a rule; a sequence of rules, of which the first that finds a leaf decides;
+        or rules resolved already.
+      tree: the parameters, or any tree of their structure.
+
+    Raises:
+      ValueError, TypeError: as `resolve_mask`; a `Held`, `Brake` or `Floor` that finds no leaf.
+    """
+    if isinstance(norms, Resolved):
+        return norms.values
+    is_rule = isinstance(norms, NormRule)
+    several = isinstance(norms, (list, tuple)) and norms and all(isinstance(each, NormRule) for each in norms)
+    rules: Any = norms if several else [norms if is_rule else Held(norms)]
+    found: list[NormRule | None] = []
+    for rule in rules if norms is not None else []:
+        flags = resolve_mask("hold_norm", rule.mask, tree)
+        if flags and not any(flags) and (is_rule or several):
+            raise ValueError(f"`hold_norm` must find a leaf, got {rule!r}, which finds none of {len(flags)}")
+        rows = zip(flags, found or [None] * len(flags), strict=True)
+        found = [before or (rule if flag else None) for flag, before in rows]
+    return found or [None] * len(resolve_mask("hold_norm", [], tree))
+
+
+def axes_of_unit(rule: NormRule, leaf: Leaf) -> tuple[int, ...]:
+    """Return the axes of a leaf over which a norm is taken: it has one norm for each place along the others.
+
+    Raises:
+      ValueError: a matrix whose axes are not known, or rows of what is no matrix.
+    """
+    every = tuple(range(len(leaf.shape)))
+    if rule.per == "leaf":
+        return every
+    if rule.per == "matrix":
+        letters = require_axes("hold_norm", leaf) if leaf.is_matrix else leaf.axes
+        return every if letters is None else tuple(axis for axis in every if letters[axis] != "s")
+    if not {"i", "o"} <= set(leaf.axes or ""):
+        if leaf.is_matrix:
+            require_axes("hold_norm", leaf)
+        raise ValueError(
+            f"`per={rule.per!r}` of `hold_norm` is for matrices, got the {leaf.role} {leaf.path!r} of shape "
+            f"{leaf.shape}: use per='leaf'"
+        )
+    inside = "o" if rule.per == "row" else "i"
+    return tuple(axis for axis in every if (leaf.axes or "")[axis] == inside)
