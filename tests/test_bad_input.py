@@ -783,6 +783,16 @@ ROWS = [
         "`options` must have a 'learning_rate', got ['weight_decay']",
     ),
     (
+        lambda: aj.explain(aj.adamw(0.1), PARAMS, transferred={"learning_rate": 0.1}),
+        TypeError,
+        "`transferred` must be what transfer(...) returned, got a dict",
+    ),
+    (
+        lambda: aj.explain(aj.adamw(0.1), {"bias": jnp.ones(2)}, transferred=transfer()),
+        ValueError,
+        "`transferred` must be of the parameters that are explained, got none at 'bias'; the nearest is 'dense/bias'",
+    ),
+    (
         lambda: transfer(direction="adm"),
         ValueError,
         "`direction['']` must be one of 'adam', 'muon', 'momentum', got 'adm'",

@@ -361,3 +361,17 @@ def test_rows_have_numbers():
     assert row["factor"] == pytest.approx(row["width"] * row["depth"] * row["batch"] * row["tokens"])
     assert (row["batch"], row["tokens"]) == (4, pytest.approx(10**-0.5))
     assert all(row["source"] for row in found.rows)
+
+
+def test_explain_shows_the_factors_beside_the_rates():
+    found = aj.transfer(OPTIONS, BASE, LARGE)
+    explained = aj.explain(aj.adamw, LARGE.params, transferred=found, **found)
+    for row in explained.rows:
+        leaf = leaves_of(found)[row["path"]]
+        # Rates are told in float32.
+        assert (row["rate"], row["l2"]) == (pytest.approx(leaf["rate"]), pytest.approx(leaf["decay"][1]))
+        assert (row["rate_factor"], row["decay_factor"]) == (leaf["rate_factor"], leaf["decay_factor"])
+    head, *_ = str(explained).splitlines()
+    assert head.index("rate x") > head.index("rate")
+    assert "l2 x" in head
+    assert "rate x" not in str(aj.explain(aj.adamw, LARGE.params, **found))

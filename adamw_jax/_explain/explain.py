@@ -13,9 +13,10 @@ from adamw_jax._explain.explanation import Explanation
 from adamw_jax._explain.inside import made_by, optimizer_in, unpacked
 from adamw_jax._explain.matches import plan_warnings, rule_warnings, state_warnings
 from adamw_jax._explain.memory import abstract, state_bytes_of
-from adamw_jax._explain.rows import aliases_of, flags_of, rows_of
+from adamw_jax._explain.rows import aliases_of, flags_of, growth_factors, rows_of
 from adamw_jax._explain.turns import turn_of
 from adamw_jax._optimizer.factors import counts_of
+from adamw_jax._optimizer.transferred import Transferred
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
@@ -44,6 +45,7 @@ def explain(
     at: int | None = None,
     scale_invariant: Mask | None = None,
     state: optax.OptState | None = None,
+    transferred: Transferred | None = None,
     **arguments: Any,
 ) -> Explanation:
     """Return what every parameter will get, from shapes alone: nothing is allocated.
@@ -60,6 +62,7 @@ def explain(
       scale_invariant: which leaves' lengths the loss ignores, as a mask by paths or as `scale_invariant` returns it, to
         be shown in a column, and with it the angle by which an update turns them in equilibrium, where it is known.
       state: the state from which a run goes on, if it does: a warning says where its position is not the schedule's.
+      transferred: what `transfer` returned; columns show by what each rate and l2 differ from the small run's.
       arguments: of the preset.
 
     Returns:
@@ -111,6 +114,7 @@ def explain(
         row["state_bytes"], row["scale_invariant"] = state_bytes[i], invariant[i]
         row["flags"] = flags_of(row, leaf, aliases[i], updates)
         row["turn"] = turn_of(plan, leaf, row, at)
+        row |= growth_factors(transferred, leaf.path)
     peak, eta = float(factors.rate.max()), float(factors.eta.max())
     texts = rule_warnings(plan, trained) + plan_warnings(plan, eta, at) + state_warnings(plan, state)
     for text in texts:

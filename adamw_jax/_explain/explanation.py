@@ -21,10 +21,12 @@ COLUMNS = {
     "rate_rule": "rate rule",
     "multiplier": "r",
     "rate": "rate",
+    "rate_factor": "rate x",
     "decay_rule": "decay rule",
     "l1": "l1",
     "proximal_l1": "prox l1",
     "l2": "l2",
+    "decay_factor": "l2 x",
     "decay": "decay/update",
     "half_life": "half-life",
     "timescale": "epochs",
@@ -43,8 +45,10 @@ _OPTIONAL = (
     "norm",
     "rate_rule",
     "multiplier",
+    "rate_factor",
     "l1",
     "proximal_l1",
+    "decay_factor",
     "timescale",
     "scale_invariant",
     "turn",
@@ -67,6 +71,7 @@ class Explanation:
         decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
         decay: share of the weight that l2 takes away in an update;
         half_life: updates that halve a weight, by the decay's form; timescale: 1 / decay in epochs, None if unknown;
+        rate_factor, decay_factor: of `transferred`, by which rate and l2 differ from the small run's;
         scale_invariant: as given to `explain`; turn: the angle in radians by which an update turns a scale-invariant
         parameter in equilibrium, sqrt(2 decay (1 - b1) / (1 + b1)) for AdamW whatever the rate, None where it is not
         known: without a decay or with an l1 or a form of its own, unless `hold_norm` holds the parameter; narrower than

@@ -1,6 +1,7 @@
 """The rows of the table: what each leaf gets from the plan, and what that amounts to."""
 
 import collections
+import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from adamw_jax._explain.matches import matched_rules
 from adamw_jax._optimizer.factors import Factors, largest_at
 from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.transferred import Transferred
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 
@@ -131,3 +133,23 @@ def flags_of(row: dict[str, Any], leaf: LeafPlan, aliases: list[str], updates: i
         found["half-life below 1 % of the run"] = half_life < updates / 100
         found["half-life above the run"] = half_life > updates
     return tuple(text for text, holds in found.items() if holds)
+
+
+def growth_factors(transferred: Transferred | None, path: str) -> dict[str, Any]:
+    """Return by which a parameter's rate and l2 differ from those of the small run; None where there was none.
+
+    Raises:
+      TypeError, ValueError: something that `transfer` did not return, or that was for other parameters.
+    """
+    if transferred is None:
+        return {"rate_factor": None, "decay_factor": None}
+    if not isinstance(transferred, Transferred):
+        raise TypeError(f"`transferred` must be what transfer(...) returned, got a {type(transferred).__name__}")
+    found = {row["path"]: row for row in transferred.leaves}
+    if path not in found:
+        near = difflib.get_close_matches(path, found, n=1, cutoff=0.0)
+        raise ValueError(
+            f"`transferred` must be of the parameters that are explained, got none at {path!r}; the nearest is "
+            f"{near[0] if near else None!r}"
+        )
+    return {key: found[path][key] for key in ("rate_factor", "decay_factor")}
