@@ -10,16 +10,17 @@ from jax.lax import add
 
 from adamw_jax._decay.factor import DecayFactor, check_normalize, scaled
 from adamw_jax._decay.forms import Decoupled, form_of
-from adamw_jax._rules.values import check_decay, check_rules, check_start, resolve_rules, values_now
+from adamw_jax._rules.stacks import values_of
+from adamw_jax._rules.values import check_decay, check_rules, check_start, values_now
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import Kernel, map_leaves, params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
 
-def decays_of(rules: Rules, tree: chex.ArrayTree) -> list[Any]:
-    """Return the pair (l1, l2) of every leaf, of numbers or schedules; (0, 0) where no rule says otherwise."""
-    return resolve_rules("weight_decay", rules, tree, check_decay, (0.0, 0.0))
+def decays_of(rules: Rules, tree: chex.ArrayTree, axes: Any = None) -> list[Any]:
+    """Return the pair (l1, l2) of every leaf: numbers, schedules, or arrays along its stack; 0 where no rule is."""
+    return values_of("weight_decay", rules, tree, check_decay, (0.0, 0.0), axes)
 
 
 @functools.cache

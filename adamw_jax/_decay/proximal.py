@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._decay.factor import DecayFactor, scaled
-from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
+from adamw_jax._rules.stacks import values_of
+from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import map_leaves, params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 
-def thresholds_of(rules: Rules | None, tree: chex.ArrayTree) -> list[Any]:
-    """Return the l1 of every leaf, a number or a schedule; 0 where no rule says otherwise."""
-    return resolve_rules("proximal_l1", 0.0 if rules is None else rules, tree, check_multiplier, 0.0)
+def thresholds_of(rules: Rules | None, tree: chex.ArrayTree, axes: Any = None) -> list[Any]:
+    """Return l1 of every leaf, a number, a schedule, or an array along its stack; 0 where no rule is."""
+    return values_of("proximal_l1", 0.0 if rules is None else rules, tree, check_multiplier, 0.0, axes)
 
 
 def _shrink(scalars: Any, u: Any, p: Any, value: Any) -> tuple[chex.Array, ...]:

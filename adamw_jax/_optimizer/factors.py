@@ -20,7 +20,7 @@ SAMPLES = 2**20
 
 
 def values_at(value: ScalarOrSchedule | None, counts: np.ndarray) -> np.ndarray:
-    """Return the values of a schedule, or of a number, at some counts; None is 1.
+    """Return the values of a schedule, of a number, or the largest of an array, at some counts; None is 1.
 
     >>> values_at(lambda count: 0.5 * count, np.array([0, 3]))
     array([0. , 1.5])
@@ -29,7 +29,7 @@ def values_at(value: ScalarOrSchedule | None, counts: np.ndarray) -> np.ndarray:
         said = jax.vmap(lambda count: jnp.asarray(value(count)))(jnp.asarray(counts, jnp.int32))
         return np.asarray(said, np.float64)
     number: Any = value
-    return np.full(counts.shape, 1.0 if number is None else float(number))
+    return np.full(counts.shape, 1.0 if number is None else float(np.max(number)))
 
 
 def counts_of(updates: Scalar | None) -> np.ndarray:

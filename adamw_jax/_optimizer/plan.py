@@ -69,18 +69,20 @@ class Plan:
         Raises:
           ValueError, TypeError: rules that do not fit the tree.
         """
-        multipliers = None if self.lr_multipliers is None else Resolved(multipliers_of(self.lr_multipliers, tree))
+        axes = self.axes
+        r = None if self.lr_multipliers is None else Resolved(multipliers_of(self.lr_multipliers, tree, axes))
+        l1 = None if self.proximal_l1 is None else Resolved(thresholds_of(self.proximal_l1, tree, axes))
         factor = dataclasses.replace(
             self.factor,
             coupling=self.factor.c.resolved(tree),
-            multipliers=None if self.factor.multipliers is None else multipliers,
+            multipliers=None if self.factor.multipliers is None else r,
         )
         return dataclasses.replace(
             self,
             factor=factor,
-            weight_decay=Resolved(decays_of(self.weight_decay, tree)),
-            proximal_l1=None if self.proximal_l1 is None else Resolved(thresholds_of(self.proximal_l1, tree)),
-            lr_multipliers=multipliers,
+            weight_decay=Resolved(decays_of(self.weight_decay, tree, axes)),
+            proximal_l1=l1,
+            lr_multipliers=r,
             freeze=None if self.freeze is None else Resolved(frozen_flags(self.freeze, tree)),
             hold_norm=None if self.hold_norm is None else Resolved(norm_rules(self.hold_norm, tree)),
         )

@@ -120,7 +120,7 @@ def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> opt
 
 def _freeze(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
     del scalars
-    if is_traced(multiplier):
+    if is_traced(multiplier) or jnp.ndim(multiplier):
         return (jnp.where(multiplier == 0, jnp.zeros_like(u), u),)
     return (jnp.zeros_like(u) if equals(multiplier, 0) else u,)
 

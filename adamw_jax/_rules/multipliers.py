@@ -6,7 +6,8 @@ import chex
 import jax
 import optax
 
-from adamw_jax._rules.values import check_multiplier, check_rules, check_start, resolve_rules, values_now
+from adamw_jax._rules.stacks import values_of
+from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree.checks import equals
 from adamw_jax._tree.loop import map_leaves, params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Updates
@@ -17,9 +18,9 @@ def _multiply(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
     return (u if equals(multiplier, 1) else jax.lax.mul(u, multiplier),)
 
 
-def multipliers_of(rules: Rules | None, tree: chex.ArrayTree) -> list[Any]:
-    """Return the multiplier r of every leaf, a number or a schedule; 1 where no rule says otherwise."""
-    return resolve_rules("lr_multipliers", 1.0 if rules is None else rules, tree, check_multiplier, 1.0)
+def multipliers_of(rules: Rules | None, tree: chex.ArrayTree, axes: Any = None) -> list[Any]:
+    """Return the multiplier r of every leaf, a number, a schedule, or an array along its stack; 1 where no rule is."""
+    return values_of("lr_multipliers", 1.0 if rules is None else rules, tree, check_multiplier, 1.0, axes)
 
 
 def scale_by_multipliers(lr_multipliers: Rules | None) -> optax.GradientTransformationExtraArgs:
@@ -27,8 +28,8 @@ def scale_by_multipliers(lr_multipliers: Rules | None) -> optax.GradientTransfor
 
     Args:
       lr_multipliers: rules that give r >= 0 per leaf: a number, {pattern: r}, a function (path, leaf) -> r, or a tree;
-        1 where no pattern matches. An r may be a schedule count -> number, inside `with_learning_rate`. None leaves the
-        updates as they are.
+        1 where no pattern matches. An r may be a schedule count -> number, inside `with_learning_rate`, or for a stack
+        of layers an array with one number per layer. None leaves the updates as they are.
 
     Returns:
       A stateless transformation; the updates keep shape and dtype.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._tree.checks import check_non_negative
+from adamw_jax._tree.checks import check_non_negative, is_traced
 from adamw_jax._tree.loop import extra_arg
 from adamw_jax._tree.typing import Value
 
@@ -18,6 +18,19 @@ def floating(number: Any) -> Any:
         wide: Any = jnp.promote_types(number.dtype, jnp.result_type(float))
         return number.astype(wide)
     return number
+
+
+def check_vector(name: str, value: Any) -> Any:
+    """Return an array of numbers >= 0, as floats.
+
+    Raises:
+      ValueError: a number that is negative or not finite. TypeError: other elements.
+    """
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise TypeError(f"`{name}` must have real numbers, one per layer, got {value.dtype.name}")
+    if not is_traced(value) and not (np.isfinite(np.asarray(value, np.float64)) & (np.asarray(value) >= 0)).all():
+        raise ValueError(f"`{name}` must have finite numbers in [0, inf), one per layer, got {value!r}")
+    return floating(value)
 
 
 def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -> list[Any]:

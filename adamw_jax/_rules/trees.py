@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from adamw_jax._tree.checks import is_number
 from adamw_jax._tree.paths import leaf_paths
 
 
 def is_single(value: Any) -> bool:
-    """Return True for a number or a schedule: a callable that is no tree, or a `jax.tree_util.Partial`."""
+    """Return True for a number, an array of them, or a schedule: a callable that is no tree, or a `Partial`."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return value.dtype != bool
     is_leaf = isinstance(value, jax.tree_util.Partial) or bool(jax.tree_util.all_leaves([value]))
     return is_number(value) or (callable(value) and is_leaf)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import chex
 import jax
+import numpy as np
 
 from adamw_jax._rules.functions import check_function
-from adamw_jax._rules.over_time import check_start as check_start, floating, values_now as values_now
+from adamw_jax._rules.over_time import check_start as check_start, check_vector, floating, values_now as values_now
 from adamw_jax._rules.trees import children_of, is_single, is_value as is_value, values_of_tree
 from adamw_jax._tree.checks import check_non_negative, check_number, equals
 from adamw_jax._tree.paths import leaf_paths, match_patterns
@@ -31,9 +32,11 @@ class Resolved:
 
 
 def check_multiplier(name: str, value: Any) -> Value:
-    """Return `value` if it is a finite number >= 0, as a float where it is an array; or a schedule."""
+    """Return `value` if it is a finite number >= 0, or an array of them, as floats; or a schedule."""
     if callable(value):
         return value
+    if isinstance(value, (jax.Array, np.ndarray)) and value.ndim:
+        return check_vector(name, value)
     if isinstance(value, (tuple, list)):
         raise TypeError(
             f"`{name}` must be a number or a JAX scalar, got {value!r} of type {type(value).__name__}: a pair (l1, l2) "

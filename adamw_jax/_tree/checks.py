@@ -25,7 +25,7 @@ def is_traced(value: Any) -> bool:
 
 def equals(value: Scalar, number: float) -> bool:
     """Return True if a scalar is known to be `number` while the program is built; a tracer or a schedule is not."""
-    return not is_traced(value) and not callable(value) and float(value) == number
+    return not is_traced(value) and not callable(value) and np.ndim(value) == 0 and float(value) == number
 
 
 def is_number(value: Any) -> bool:

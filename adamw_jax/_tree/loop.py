@@ -81,7 +81,12 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
 
 def _is_passed(number: Any) -> bool:
     """Return True if a number is an argument of an eager call: one that only changes its value compiles nothing."""
-    return isinstance(number, jax.Array) or float(number) not in (0.0, 1.0)
+    return isinstance(number, (jax.Array, np.ndarray)) or float(number) not in (0.0, 1.0)
+
+
+def _is_argument(number: Any) -> bool:
+    """Return True if a number is an argument of a group's program while another program is traced."""
+    return is_traced(number) or jnp.ndim(number) > 0
 
 
 def _is_array(number: Any) -> bool:
@@ -111,7 +116,8 @@ def _in_dtype(number: Any, dtype: Any) -> Any:
 def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
     known_scalars, known_value = known
     dtype = arithmetic_dtype(*leaves)
-    value = _join(known_value, unknown, dtype)
+    shape = jnp.shape(leaves[0])
+    value = _join(known_value, [jnp.broadcast_to(x, shape) if jnp.ndim(x) else x for x in unknown], dtype)
     new = kernel(_join(known_scalars, scalars, dtype), *(cast(leaf, dtype) for leaf in leaves), *value)
     return [jax.lax.convert_element_type(out, jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
 
@@ -145,8 +151,9 @@ def map_leaves(
         of its module, no closure: its identity finds the traced program again.
       scalars: what all leaves share, computed once.
       trees: the first gives the structure; the others have it, too.
-      values: one entry per leaf: a number, or a tuple of numbers. While a program is traced, plain numbers are its
-        constants (NumPy scalars in the kernel) and the others its arguments; without one, only 0 and 1 are constants.
+      values: one entry per leaf: a number, an array that broadcasts against the leaf, or a tuple of them. While a
+        program is traced, plain numbers are its constants (NumPy scalars in the kernel) and the others its arguments;
+        without one, only 0 and 1 are constants.
 
     Returns:
       As many trees as the kernel returns leaves; with no leaf at all, `trees` as they are.
@@ -172,7 +179,7 @@ def map_leaves(
                 f"got {[*map(jnp.shape, row)]} at {path!r}"
             )
     is_program = any(map(is_traced, (leaf for row in rows for leaf in row)))
-    split_value = functools.partial(_split, is_unknown=is_traced if is_program else _is_passed)
+    split_value = functools.partial(_split, is_unknown=_is_argument if is_program else _is_passed)
     splits = [split_value(())] * len(rows) if values is None else [split_value((value,)) for value in values]
     known_scalars, unknown_scalars = _split(tuple(scalars), _is_array if is_program else _is_passed)
     kinds: dict[Any, list[int]] = {}
