@@ -77,11 +77,9 @@ from adamw_jax._rates import (
 from adamw_jax._rules import (
     Rule as Rule,
     freeze_where as freeze_where,
-    group_multipliers as group_multipliers,
     layerwise_multipliers as layerwise_multipliers,
     matrices as matrices,
     scale_by_multipliers as scale_by_multipliers,
-    values_by_label as values_by_label,
     width_multipliers as width_multipliers,
     without_moments as without_moments,
 )

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import adamw_jax as aj
+from adamw_jax._rules.leaf import leaves_of, require_axes
 
 PARAMS = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
 RESTARTS = aj.cosine_warm_restarts(5)
@@ -463,9 +464,58 @@ ROWS = [
         "`cycle` must be an integer from 0 to 2147483647, got -1",
     ),
     (
-        lambda: aj.values_by_label({"a": "x"}, {"y": 1.0}),
+        lambda: init(aj.adamw(0.1, lr_multipliers={"kernel": jnp.ones(3)}, axes={"kernel": "io"})),
         ValueError,
-        "`values` must have the labels of the tree, ['x'], got ['y']",
+        "`lr_multipliers` must give one number to 'dense/kernel' of shape (2, 2), which has no axis of a stack as far as is "
+        """known, got (3,): say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for """
+        "outputs",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"w": jnp.ones(2)}, axes={"w": "sio"}), {"w": jnp.ones((3, 2, 2))}),
+        ValueError,
+        "`weight_decay` must have one number for each of the (3,) layers in the stack 'w' of shape (3, 2, 2), got (2,)",
+    ),
+    (
+        lambda: leaves_of(PARAMS, {"kernl": "io"}),
+        ValueError,
+        "every pattern of `axes` must match a parameter path, got 'kernl', which matches none of the 2; the nearest are "
+        "'dense/kernel', 'dense/bias'",
+    ),
+    (
+        lambda: leaves_of(PARAMS, {"kernel": "sio"}),
+        ValueError,
+        "`axes` must have one letter for each axis of 'dense/kernel', whose shape is (2, 2), got 'sio': say it by a rule, "
+        """axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for outputs; the first pattern that is """
+        "found in a path decides",
+    ),
+    (
+        lambda: leaves_of(PARAMS, "ii"),
+        ValueError,
+        "`axes` must have an i for inputs and an o for outputs, as in 'io', got 'ii'",
+    ),
+    (
+        lambda: leaves_of(PARAMS, {"kernel": "xo"}),
+        ValueError,
+        "`axes['kernel']` must have the letters s (stack), i (inputs), o (outputs) only, got 'xo'",
+    ),
+    (
+        lambda: leaves_of(PARAMS, 3),
+        TypeError,
+        "`axes` must be letters such as 'sio', or MuonDimensionNumbers, got 3",
+    ),
+    (
+        lambda: require_axes("hold_norm", leaves_of({"w": jnp.ones((3, 2, 2))})[0]),
+        ValueError,
+        "`hold_norm` must know which axes of 'w' are inputs and outputs, got shape (3, 2, 2), which could be 'sio' or "
+        """'ioo' or 'iio': say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for """
+        "outputs",
+    ),
+    (
+        lambda: require_axes("hold_norm", leaves_of(PARAMS)[0]),
+        ValueError,
+        "`hold_norm` is for leaves with inputs and outputs, got the bias 'dense/bias' of shape (2,), which is one by its "
+        """name 'bias': leave it out by its path, or say it by a rule, axes={"<pattern>": "<letters>"}, with s for a """
+        "stack, i for inputs, o for outputs",
     ),
     (
         lambda: aj.decoupled(None, 0.1),

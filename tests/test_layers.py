@@ -43,15 +43,6 @@ def test_a_rate_by_depth_may_be_traced():
     assert float(multipliers(0.5)) == 0.25
 
 
-def test_groups_are_apart_by_a_ratio():
-    rules = aj.group_multipliers(["embed", "block_0", "block_1"], ratio=2.6)
-    assert rules == {"embed": 2.6**-2, "block_0": 2.6**-1, "block_1": 1.0}
-    tx = aj.scale_by_multipliers(rules)
-    updates, _ = tx.update(PARAMS, tx.init(PARAMS))
-    np.testing.assert_allclose(updates["embed"], 2.6**-2, rtol=1e-7)
-    np.testing.assert_array_equal(updates["head"], 1.0)
-
-
 def mlp(width, fan_in_axis):
     shapes = {"input": (5, width), "hidden": (width, width), "output": (width, 2)}
     kernels = {name: shape if fan_in_axis == -2 else shape[::-1] for name, shape in shapes.items()}
@@ -293,7 +284,6 @@ BAD = {
         "every pattern of `first` must match a parameter path, got 'stem'",
     ),
     "rate by depth": (lambda: aj.layerwise_multipliers(PARAMS, 0.0), r"`rate` must be .* in \(0, inf\), got 0"),
-    "ratio": (lambda: aj.group_multipliers(["a"], ratio=-1), r"`ratio` must be .* in \(0, inf\), got -1"),
     "base": (
         lambda: aj.width_multipliers(PARAMS, {"embed": jnp.ones((4, 3))}),
         "`base_params` must have the structure of `params`",
@@ -323,6 +313,54 @@ def test_bad_input_is_named(name):
         call()
 
 
-def test_groups_must_be_patterns():
-    with pytest.raises(TypeError, match="`groups` must be a sequence of patterns, got 'embed'"):
-        aj.group_multipliers("embed")
+def test_rates_fall_along_a_stack_as_they_do_by_depth():
+    blocks = [{"kernel": jnp.full((4, 4), float(i + 1)), "bias": jnp.ones(4)} for i in range(3)]
+    apart = {"embed": jnp.ones((5, 4)), "blocks": blocks, "head": jnp.ones((4, 2))}
+    stacked = apart | {"blocks": jax.tree.map(lambda *layers: jnp.stack(layers), *blocks)}
+    axes = {"blocks/": "sio"}
+    by_depth = aj.layerwise_multipliers(apart, 0.5, depth=r"blocks/(\d+)", first="embed")
+    along = aj.layerwise_multipliers(stacked, 0.5, first="embed", axes=axes)
+    assert along["embed"] == by_depth["embed"] == 0.0625
+    assert along["head"] == by_depth["head"] == 1.0
+    assert along["blocks"]["kernel"].tolist() == [each["kernel"] for each in by_depth["blocks"]] == [0.125, 0.25, 0.5]
+    loop, stack = aj.adamw(0.1, lr_multipliers=by_depth), aj.adamw(0.1, lr_multipliers=along, axes=axes)
+    one, _ = loop.update(apart, loop.init(apart), apart)
+    other, _ = jax.jit(stack.update)(stacked, stack.init(stacked), stacked)
+    # One rounding: constants in the one, an array in the other.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-7),
+        jax.tree.map(lambda *layers: jnp.stack(layers), *one["blocks"]),
+        other["blocks"],
+    )
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgdw"])
+def test_one_number_per_layer_of_a_stack_is_a_loop_over_the_layers(name):
+    rng = np.random.default_rng(3)
+    params = {"kernel": jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32), "bias": jnp.ones((3, 2))}
+    grads = jax.tree.map(lambda p: jnp.sin(3 * p), params)
+    rates, decays, thresholds = np.array([0.5, 0.0, 2.0]), jnp.array([1, 2, 3]), np.array([0.01, 0.0, 0.02], np.float32)
+
+    def train(params, grads, i=None):
+        take = (lambda x: x) if i is None else (lambda x: float(x[i]))
+        tx = getattr(aj, name)(
+            0.1,
+            weight_decay={"": (take(thresholds), take(decays / 100))},
+            proximal_l1={"": take(thresholds)},
+            lr_multipliers={"": take(rates)},
+            multiplier_scales_decay=True,
+            axes={"kernel": "sio"} if i is None else None,
+        )
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    layers = [train(*jax.tree.map(lambda x, i=i: x[i], (params, grads)), i) for i in range(3)]
+    # Products of three numbers in another order.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        train(params, grads),
+        jax.tree.map(lambda *each: jnp.stack(each), *layers),
+    )

@@ -88,9 +88,3 @@ def test_a_dict_with_the_parameters_structure_is_a_tree():
     # Searched as patterns, "w" would match "ww", too.
     rules = {"w": 2.0, "ww": 3.0}
     assert resolve_rules("lr_multipliers", rules, {"w": 0.0, "ww": 0.0}, check_multiplier, 1.0) == [2.0, 3.0]
-
-
-def test_values_by_label_are_rules():
-    labels = {"dense": {"kernel": "slow", "bias": "fast"}, "lstm": {"kernel": "slow"}}
-    rules = aj.values_by_label(labels, {"slow": 0.1, "fast": 2.0})
-    assert resolve_rules("lr_multipliers", rules, PARAMS, check_multiplier, 1.0) == [2.0, 0.1, 0.1]

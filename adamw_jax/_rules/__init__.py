@@ -2,11 +2,9 @@
 
 from adamw_jax._rules.freezing import freeze_where as freeze_where, without_moments as without_moments
 from adamw_jax._rules.layers import (
-    group_multipliers as group_multipliers,
     layerwise_multipliers as layerwise_multipliers,
     width_multipliers as width_multipliers,
 )
-from adamw_jax._rules.masks import values_by_label as values_by_label
 from adamw_jax._rules.matrices import matrices as matrices
 from adamw_jax._rules.multipliers import scale_by_multipliers as scale_by_multipliers
 from adamw_jax._rules.scaling import Rule as Rule

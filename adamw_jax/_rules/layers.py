@@ -1,41 +1,51 @@
-"""Learning-rate multipliers by layer: by depth, by group, by width."""
+"""Learning-rate multipliers by layer: by depth, by width."""
 
+import math
 import re
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adamw_jax._rules.growth import growth_of
+from adamw_jax._rules.leaf import Leaf, leaves_of
 from adamw_jax._rules.scaling import Growth
 from adamw_jax._rules.scaling_tables import MUP
 from adamw_jax._tree import checks
-from adamw_jax._tree.paths import leaf_paths, match_patterns
+from adamw_jax._tree.paths import compile_pattern, leaf_paths, match_patterns
 from adamw_jax._tree.typing import Params, Scalar
+
+DEPTH = r"(\d+)"
+"""Reads the first number in a path."""
 
 
 def layerwise_multipliers(
-    params: Params, rate: Scalar = 0.75, *, depth: str = r"(\d+)", first: str | None = None
+    params: Params, rate: Scalar = 0.75, *, depth: str = DEPTH, first: str | None = None, axes: Any = None
 ) -> chex.ArrayTree:
     """Return multipliers that fall with the distance from the output: r = rate^(top - layer).
 
-    The layers are numbered 0 for the leaves that `first` finds, 1 + the number that `depth` reads for the blocks, and
-    top = 2 + the largest of these numbers for all other leaves, such as the output layer.
+    The layers are numbered 0 for the leaves that `first` finds, 1 + the number that `depth` reads for the blocks, or
+    1, 2, ... along the axis of a stack, and top = 2 + the largest of these numbers for all other leaves, such as the
+    output layer.
 
     Args:
-      params: the parameters, or any tree of their structure.
+      params: the parameters, or any tree of their structure; with `axes`, of their shapes.
       rate: the factor per layer, > 0.
-      depth: a regular expression whose first group reads a block's number from the path, as in r"block_(\\d+)/".
+      depth: a regular expression whose first group reads a block's number from the path, as in r"block_(\\d+)/". Leaves
+        in a stack need none, and beside them no number counts unless `depth` is given.
       first: a regular expression for what comes before the first block, such as embeddings; None: nothing does.
+      axes: letters that say which leaves are stacks of layers, as scanned ones are: {"blocks/": "sio"}. `decoupled`
+        takes the same.
 
     Returns:
-      A tree of multipliers with the structure of `params`, for `lr_multipliers`.
+      A tree of multipliers with the structure of `params`, for `lr_multipliers`: a number per leaf, and for a stack an
+      array with one number per layer.
 
     Raises:
-      ValueError: a pattern that does not compile, has no group, or finds no path.
+      ValueError: a pattern that does not compile, has no group, or finds no path; letters that do not fit.
 
     Warns:
       UserWarning: layers of different names with one number, which are taken for one layer; no leaf at the top.
@@ -45,20 +55,27 @@ def layerwise_multipliers(
     >>> params = {"embed": 0.0, "block_0": 0.0, "block_1": 0.0, "head": 0.0}
     >>> layerwise_multipliers(params, 0.5, depth=r"block_(\\d+)", first="embed")
     {'block_0': 0.25, 'block_1': 0.5, 'embed': 0.125, 'head': 1.0}
+    >>> scanned = {"blocks": {"kernel": jnp.ones((2, 4, 4))}, "head": jnp.ones((4, 2))}
+    >>> print(layerwise_multipliers(scanned, 0.5, axes={"blocks/": "sio"})["blocks"]["kernel"])
+    [0.25 0.5 ]
     """
     checks.check_number("rate", rate, low=0, open_low=True)
     paths = leaf_paths(params)
-    match_patterns("depth", (depth,), paths)
+    stacks = [()] * len(paths) if axes is None else [_stack(leaf) for leaf in leaves_of(params, axes)]
+    numbered = depth != DEPTH or not any(stacks)
+    if numbered:
+        match_patterns("depth", (depth,), paths)
     if re.compile(depth).groups < 1:
         raise ValueError(f"`depth` must have a group that reads the number, as in 'block_(\\d+)', got {depth!r}")
     before = [None] * len(paths) if first is None else match_patterns("first", (first,), paths)
-    layers: list[int | None] = []
+    layers: list[Any] = []
     names: dict[str, set[str]] = {}
-    for path, early in zip(paths, before, strict=True):
-        found = None if early is not None else re.search(depth, path)
-        layers.append(0 if early is not None else None if found is None else 1 + int(found[1]))
+    for path, early, stack in zip(paths, before, stacks, strict=True):
+        found = compile_pattern(depth).search(path) if numbered and early is None and not stack else None
         if found is not None:
             names.setdefault(found[1], set()).add(path[: found.start(1)])
+        along = 1 + np.arange(math.prod(stack)).reshape(stack) if stack else None
+        layers.append(0 if early is not None else along if found is None else 1 + int(found[1]))
     for number, prefixes in names.items():
         if len(prefixes) > 1:
             warnings.warn(
@@ -67,40 +84,20 @@ def layerwise_multipliers(
                 stacklevel=2,
             )
             break
-    if layers and None not in layers:
+    if layers and all(layer is not None for layer in layers):
         warnings.warn(
             "no leaf is at the top, where the multiplier is 1: `depth` or `first` finds every path; name the layers in "
             f"`depth` so that it leaves out the output layer, got depth={depth!r}",
             stacklevel=2,
         )
-    top = 1 + max((layer for layer in layers if layer is not None), default=0)
-    values = [rate ** (top - (top if layer is None else layer)) for layer in layers]
+    top = 1 + max((int(np.max(layer)) for layer in layers if layer is not None), default=0)
+    values = [1.0 if layer is None else rate ** (top - layer) for layer in layers]
     return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
-def group_multipliers(groups: Sequence[str], ratio: Scalar = 2.6) -> dict[str, Scalar]:
-    """Return multipliers of discriminative groups: r = ratio^-(n - 1 - i) for group i = 0, ..., n - 1.
-
-    Args:
-      groups: a pattern per group, from the input to the output. The last one has r = 1, and so have the leaves that
-        no pattern finds.
-      ratio: of the learning rates of neighbouring groups, > 0.
-
-    Returns:
-      Rules for `lr_multipliers`.
-
-    Raises:
-      ValueError, TypeError: a ratio out of range, or patterns that are no strings.
-
-    Source: Howard & Ruder, "ULMFiT", arXiv 1801.06146, section 3.2, with their ratio of 2.6.
-
-    >>> group_multipliers(["embed", "lstm", "dense"], ratio=2.0)
-    {'embed': 0.25, 'lstm': 0.5, 'dense': 1.0}
-    """
-    checks.check_number("ratio", ratio, low=0, open_low=True)
-    if isinstance(groups, str) or not all(isinstance(group, str) for group in groups):
-        raise TypeError(f"`groups` must be a sequence of patterns, got {groups!r}")
-    return {group: ratio ** -float(len(groups) - 1 - i) for i, group in enumerate(groups)}
+def _stack(leaf: Leaf) -> tuple[int, ...]:
+    """Return the sizes of the axes along which a leaf is a stack."""
+    return tuple(size for size, letter in zip(leaf.shape, leaf.axes or "", strict=False) if letter == "s")
 
 
 def width_multipliers(

@@ -1,4 +1,4 @@
-"""Masks, rules whose values are flags; and trees of values from trees of labels."""
+"""Masks, rules whose values are flags."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from adamw_jax._rules.functions import check_function
 from adamw_jax._rules.values import resolve_rules
 from adamw_jax._tree.checks import check_flag
 from adamw_jax._tree.paths import leaf_paths, match_patterns
-from adamw_jax._tree.typing import Labels, Mask, Value
+from adamw_jax._tree.typing import Mask
 
 
 def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
@@ -38,22 +38,3 @@ def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
     if callable(mask) and jax.tree_util.all_leaves([mask]):
         check_function(name, mask, schedules=False)
     return [bool(flag) for flag in resolve_rules(name, mask, params, check_flag, False)]
-
-
-def values_by_label(labels: Labels, values: Mapping[str, Value]) -> chex.ArrayTree:
-    """Return the tree of values for a tree of labels, to be used as rules.
-
-    Args:
-      labels: a string at each leaf, in the parameters' structure.
-      values: the value of each label.
-
-    Raises:
-      ValueError: a label without a value, or a value whose label is nowhere in the tree.
-
-    >>> values_by_label({"body": "slow", "head": "fast"}, {"slow": 0.1, "fast": 1.0})
-    {'body': 0.1, 'head': 1.0}
-    """
-    used = set(jax.tree.leaves(labels))
-    if used != set(values):
-        raise ValueError(f"`values` must have the labels of the tree, {sorted(used)}, got {sorted(values)}")
-    return jax.tree.map(lambda label: values[label], labels)

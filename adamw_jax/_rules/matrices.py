@@ -1,10 +1,14 @@
 """The rule that gives a value to matrices, and none to biases, scales and norms."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
+
 from adamw_jax._rules.leaf import is_matrix
+from adamw_jax._rules.names import role_of
 from adamw_jax._rules.values import is_value
 from adamw_jax._tree.paths import compile_pattern, match_patterns
 from adamw_jax._tree.typing import Value
@@ -16,8 +20,19 @@ class _Matrices:
     but: tuple[str, ...]
     label: ClassVar[str] = "matrices"
 
-    def check_paths(self, name: str, paths: Sequence[str]) -> None:
+    def check_paths(self, name: str, paths: Sequence[str], leaves: Sequence[Any]) -> None:
         match_patterns(f"{name}: matrices(but=)", self.but, tuple(paths))
+        rows = list(zip(paths, leaves, strict=True))
+        if not any(self._finds(path, leaf) for path, leaf in rows):
+            why = ", ".join(f"{path!r} ({role_of(path, jnp.ndim(leaf))[1]})" for path, leaf in rows[:3])
+            warnings.warn(
+                f"`{name}`: `matrices` finds no matrix among the {len(paths)} parameters, so each gets 0, among them "
+                f"{why}: name by patterns what is meant",
+                stacklevel=2,
+            )
+
+    def _finds(self, path: str, leaf: Any) -> bool:
+        return is_matrix(path, leaf) and not any(compile_pattern(pattern).search(path) for pattern in self.but)
 
     def __call__(self, path: str, leaf: Any = None) -> Value:
         if not isinstance(path, str):
@@ -25,8 +40,7 @@ class _Matrices:
                 f"`matrices` is a rule (path, leaf) -> value, got a call with {path!r}: optax.inject_hyperparams takes "
                 'functions for schedules, name the option in its `static_args`, as in static_args="weight_decay"'
             )
-        excepted = any(compile_pattern(pattern).search(path) for pattern in self.but)
-        return self.value if is_matrix(path, leaf) and not excepted else 0.0
+        return self.value if self._finds(path, leaf) else 0.0
 
 
 def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
@@ -44,6 +58,9 @@ def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
 
     Raises:
       TypeError: a value or patterns of another kind. ValueError: at `init`, a pattern that is found in no path.
+
+    Warns:
+      UserWarning: at `init`, parameters without a matrix.
 
     >>> from adamw_jax._rules.values import (check_decay, resolve_rules)
     >>> import jax.numpy as jnp

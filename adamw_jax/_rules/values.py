@@ -192,10 +192,11 @@ def resolve_rules(
     if is_single(rules):
         function: Any = rules
         check_function(name, function)
+        leaves = jax.tree.leaves(params)
         if hasattr(function, "check_paths"):
-            function.check_paths(name, paths)
-        leaves = zip(paths, jax.tree.leaves(params), strict=True)
-        return [check(f"{name}({path!r})", function(path, leaf)) for path, leaf in leaves]
+            function.check_paths(name, paths, leaves)
+        rows = zip(paths, leaves, strict=True)
+        return [check(f"{name}({path!r})", function(path, leaf)) for path, leaf in rows]
     _check_kind(name, rules)
     raise ValueError(
         f"`{name}` must be a tree with the structure of the parameters, {jax.tree.structure(params)}, "

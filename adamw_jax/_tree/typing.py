@@ -25,9 +25,6 @@ Rules: TypeAlias = Value | Mapping[str, Value] | Callable[[str, chex.Array], Val
 Mask: TypeAlias = str | Sequence[str] | Mapping[str, bool] | Callable[[str, chex.Array], bool] | chex.ArrayTree
 """Which leaves: patterns, {pattern: flag}, (path, leaf) -> flag, or a tree of flags."""
 
-Labels: TypeAlias = chex.ArrayTree
-"""A tree with the parameters' structure and a label (a string) at each leaf."""
-
 Directions: TypeAlias = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
 """A transformation that points uphill, or {pattern: transformation}."""
 
