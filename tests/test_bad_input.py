@@ -13,6 +13,7 @@ from adamw_jax._rules.leaf import leaves_of, require_axes
 PARAMS = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
 RESTARTS = aj.cosine_warm_restarts(5)
 NAN, INF = float("nan"), float("inf")
+LETTERS = 'say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for outputs'
 
 
 def init(tx, params=PARAMS):
@@ -466,9 +467,8 @@ ROWS = [
     (
         lambda: init(aj.adamw(0.1, lr_multipliers={"kernel": jnp.ones(3)}, axes={"kernel": "io"})),
         ValueError,
-        "`lr_multipliers` must give one number to 'dense/kernel' of shape (2, 2), which has no axis of a stack as far as is "
-        """known, got (3,): say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for """
-        "outputs",
+        "`lr_multipliers` must give one number to 'dense/kernel' of shape (2, 2), which has no axis of a stack as "
+        f"far as is known, got (3,): {LETTERS}",
     ),
     (
         lambda: init(aj.adamw(0.1, weight_decay={"w": jnp.ones(2)}, axes={"w": "sio"}), {"w": jnp.ones((3, 2, 2))}),
@@ -478,15 +478,14 @@ ROWS = [
     (
         lambda: leaves_of(PARAMS, {"kernl": "io"}),
         ValueError,
-        "every pattern of `axes` must match a parameter path, got 'kernl', which matches none of the 2; the nearest are "
-        "'dense/kernel', 'dense/bias'",
+        "every pattern of `axes` must match a parameter path, got 'kernl', which matches none of the 2; the nearest "
+        "are 'dense/kernel', 'dense/bias'",
     ),
     (
         lambda: leaves_of(PARAMS, {"kernel": "sio"}),
         ValueError,
-        "`axes` must have one letter for each axis of 'dense/kernel', whose shape is (2, 2), got 'sio': say it by a rule, "
-        """axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for outputs; the first pattern that is """
-        "found in a path decides",
+        "`axes` must have one letter for each axis of 'dense/kernel', whose shape is (2, 2), got 'sio': "
+        f"{LETTERS}; the first pattern that is found in a path decides",
     ),
     (
         lambda: leaves_of(PARAMS, "ii"),
@@ -507,15 +506,13 @@ ROWS = [
         lambda: require_axes("hold_norm", leaves_of({"w": jnp.ones((3, 2, 2))})[0]),
         ValueError,
         "`hold_norm` must know which axes of 'w' are inputs and outputs, got shape (3, 2, 2), which could be 'sio' or "
-        """'ioo' or 'iio': say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for """
-        "outputs",
+        f"'ioo' or 'iio': {LETTERS}",
     ),
     (
         lambda: require_axes("hold_norm", leaves_of(PARAMS)[0]),
         ValueError,
-        "`hold_norm` is for leaves with inputs and outputs, got the bias 'dense/bias' of shape (2,), which is one by its "
-        """name 'bias': leave it out by its path, or say it by a rule, axes={"<pattern>": "<letters>"}, with s for a """
-        "stack, i for inputs, o for outputs",
+        "`hold_norm` is for leaves with inputs and outputs, got the bias 'dense/bias' of shape (2,), which is one "
+        f"by its name 'bias': leave it out by its path, or {LETTERS}",
     ),
     (
         lambda: aj.decoupled(None, 0.1),

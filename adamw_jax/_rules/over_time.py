@@ -13,11 +13,12 @@ from adamw_jax._tree.typing import Value
 
 
 def floating(number: Any) -> Any:
-    """Return integers and narrow floats as floats of the default width; Python numbers as they are."""
-    if isinstance(number, (jax.Array, np.ndarray, np.number)):
-        wide: Any = jnp.promote_types(number.dtype, jnp.result_type(float))
-        return number.astype(wide)
-    return number
+    """Return an array, or a JAX or NumPy number, in the default float width, or wider; Python numbers as they are."""
+    if not isinstance(number, (jax.Array, np.ndarray, np.number)):
+        return number
+    default: Any = jnp.result_type(float)
+    is_wide = jnp.issubdtype(number.dtype, jnp.floating) and number.dtype.itemsize >= default.itemsize
+    return number if is_wide and (isinstance(number, jax.Array) or not np.ndim(number)) else number.astype(default)
 
 
 def check_vector(name: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._tree.checks import path_text
-from adamw_jax._tree.loop import params_or_updates, structure_of
+from adamw_jax._tree.loop import params_or_updates, structure_of, with_gradients
 from adamw_jax._tree.state import unique_paths
 from adamw_jax._tree.typing import Params, Updates
 
@@ -211,6 +211,7 @@ def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) ->
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
+        params = with_gradients(updates, params)
         tree = params_or_updates(updates, params)
         key, form = form_of_params(tree), _form_of(state)
         known = [state for params, state in made if params == key]

@@ -48,6 +48,20 @@ def structure_of(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = N
     return jax.tree.structure(tree, is_leaf=is_leaf)
 
 
+def with_gradients(updates: Updates, params: Params | None) -> Params | None:
+    """Return the parameters that have a gradient: None where the updates are None, as for a model's functions.
+
+    >>> with_gradients({"weight": 1.0, "activation": None}, {"weight": 2.0, "activation": abs})
+    {'activation': None, 'weight': 2.0}
+    """
+    if params is None or structure_of(params) == structure_of(updates):
+        return params
+    try:
+        return jax.tree.map(lambda u, p: None if u is None else p, updates, params, is_leaf=lambda u: u is None)
+    except ValueError:
+        return params
+
+
 def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree:
     """Return the parameters, or the updates where `update` was given no parameters: rules are resolved on this tree.
 
