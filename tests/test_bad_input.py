@@ -840,6 +840,11 @@ ROWS = [
         "`transferred` must be of the parameters that are explained, got none at 'bias'; the nearest is 'dense/bias'",
     ),
     (
+        lambda: transfer(learning_rate="fast"),
+        TypeError,
+        "`learning_rate` must be a number or a JAX scalar, got 'fast' of type str",
+    ),
+    (
         lambda: transfer(direction="adm"),
         ValueError,
         "`direction['']` must be one of 'adam', 'muon', 'momentum', got 'adm'",

@@ -104,6 +104,8 @@ def _check_options(options: Any) -> None:
         raise TypeError(f"`options` must be a mapping of a preset's options, got {options!r}")
     if "learning_rate" not in options:
         raise ValueError(f"`options` must have a 'learning_rate', got {sorted(options)}")
+    if not callable(options["learning_rate"]):
+        checks.check_non_negative("learning_rate", options["learning_rate"])
 
 
 def transfer(
