@@ -80,16 +80,19 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
             "`params` must have the structure of the updates, the same leaves in the same order, got "
             f"{len(given)} leaves against {len(wanted)}{where}{kinds}"
         )
-    for (path, p), u in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(updates), strict=True):
-        if jnp.shape(p) != jnp.shape(u) and is_floating(p):
+    for i, (p, u) in enumerate(zip(jax.tree.leaves(params), jax.tree.leaves(updates), strict=True)):
+        is_alike = jnp.shape(p) == jnp.shape(u)
+        if not is_floating(p) or (is_alike and is_floating(u)):
+            continue
+        where = path_text(jax.tree.leaves_with_path(params)[i][0])
+        if not is_alike:
             raise ValueError(
-                f"`updates` must have the shapes of `params`, {jnp.shape(p)} at {path_text(path)!r}, got {jnp.shape(u)}"
+                f"`updates` must have the shapes of `params`, {jnp.shape(p)} at {where!r}, got {jnp.shape(u)}"
             )
-        if is_floating(p) and not is_floating(u):
-            raise TypeError(
-                f"`updates` must have real floating leaves where `params` has, got "
-                f"{jax.dtypes.result_type(u).name} at {path_text(path)!r}"
-            )
+        raise TypeError(
+            f"`updates` must have real floating leaves where `params` has, got "
+            f"{jax.dtypes.result_type(u).name} at {where!r}"
+        )
     return params
 
 

@@ -1,5 +1,6 @@
 """The width of the arithmetic: float32 or wider between the stages, and numbers and buffers of that width."""
 
+import functools
 from typing import Any
 
 import chex
@@ -44,14 +45,24 @@ def with_own_buffers(state: optax.OptState, others: chex.ArrayTree) -> optax.Opt
     return jax.tree.map(each, state)
 
 
+@functools.lru_cache(maxsize=256)
+def _is_floating(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def _dtype_of(leaf: Any) -> Any:
+    """Return `jax.dtypes.result_type(leaf)`, which is slow where the leaf's own dtype is known to be it."""
+    return leaf.dtype if isinstance(leaf, jax.Array) else jax.dtypes.result_type(leaf)
+
+
 def is_floating(leaf: Any) -> bool:
     """Return True if a leaf has a real floating dtype: no integers, flags, random keys or float0."""
-    return bool(jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.floating))
+    return _is_floating(_dtype_of(leaf))
 
 
 def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
     """Return the dtype to calculate in: the widest of the floating leaves', but no narrower than float32."""
-    sizes = [jnp.result_type(leaf).itemsize for leaf in leaves if is_floating(leaf)]
+    sizes = [_dtype_of(leaf).itemsize for leaf in leaves if is_floating(leaf)]
     return np.dtype(np.float64 if max(sizes, default=0) == 8 else np.float32)
 
 
@@ -98,7 +109,7 @@ def widen_updates(inner: optax.GradientTransformation, *, keep: bool = False) ->
             return new_updates, state
 
         def narrow(new: Any, u: Any, p: Any) -> Any:
-            of_u, of_p = jnp.result_type(u), jnp.result_type(p)
+            of_u, of_p = _dtype_of(u), _dtype_of(p)
             return cast(new, of_p if is_floating(p) and of_p.itemsize > of_u.itemsize else of_u)
 
         return jax.tree.map(narrow, new_updates, updates, updates if params is None else params), state
