@@ -76,6 +76,7 @@ def test_an_optimizer_is_a_field_of_an_equinox_module_under_filter_jit():
 def test_an_optimizer_without_functions_has_no_plan():
     halves = eqx.partition(aj.adamw(0.1), eqx.is_array)
     assert sorted(plan_of(half) is None for half in halves) == [False, True]
+    assert [repr(half)[:20] for half in halves] == ["Optimizer(init=None,", "<adamw_jax optimizer"]
     with pytest.raises(TypeError, match=r"`tx` must come from a preset"):
         aj.explain(halves[0], PARAMS)
 

@@ -1,5 +1,6 @@
 """A trial of a direction: does it point uphill, as gradients do, or downhill, as an optimizer's updates do?"""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -36,7 +37,12 @@ def points_downhill(tx: optax.GradientTransformation) -> bool:
     >>> points_downhill(optax.scale_by_lion()), points_downhill(optax.sgd(0.1))
     (False, True)
     """
-    with jax.ensure_compile_time_eval(), warnings.catch_warnings():
+    with contextlib.ExitStack() as settings:
+        # As in a fresh process, whatever the user wants of the training itself.
+        for setting in (jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_nans(False)):
+            settings.enter_context(setting)
+        settings.enter_context(jax.ensure_compile_time_eval())
+        settings.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         # Large against the noise that some directions add.
         matrix = jnp.array([[8.0, -16.0], [4.0, 12.0]])

@@ -23,7 +23,7 @@ def unpacked(tx: Any, params: Any) -> tuple[Any, Any]:
 
 def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
     """Return a transformation as it is, and what a preset makes of its arguments."""
-    if hasattr(tx, "init") and hasattr(tx, "update"):
+    if callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None)):
         if arguments:
             raise TypeError(f"`tx` must be a preset, not what it returned, to take arguments, got {sorted(arguments)}")
         return tx

@@ -52,7 +52,9 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
         return Optimizer.made_from(self.plan, super()._replace(**functions))
 
     def __repr__(self) -> str:
-        direction = "by path" if isinstance(self.plan.direction, Mapping) else about(self.plan.direction).name
+        if (plan := plan_of(self)) is None:
+            return super().__repr__()
+        direction = "by path" if isinstance(plan.direction, Mapping) else about(plan.direction).name
         return f"<adamw_jax optimizer, direction {direction}; in Keras it goes into adamw_jax.keras.OptaxOptimizer>"
 
 
