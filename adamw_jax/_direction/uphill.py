@@ -39,7 +39,11 @@ def points_downhill(tx: optax.GradientTransformation) -> bool:
     """
     with contextlib.ExitStack() as settings:
         # As in a fresh process, whatever the user wants of the training itself.
-        for setting in (jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_nans(False)):
+        for setting in (
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            jax.debug_nans(False),
+        ):
             settings.enter_context(setting)
         settings.enter_context(jax.ensure_compile_time_eval())
         settings.enter_context(warnings.catch_warnings())
