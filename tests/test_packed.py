@@ -383,3 +383,38 @@ def test_packed_training_ends_where_float32_does():
     for kind in NARROW:
         # Within one standard deviation over the seeds, the yardstick of the quality benchmark.
         assert abs(losses[kind].mean() - losses[None].mean()) < losses[None].std(ddof=1)
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "amsgrad"])
+def test_gradients_too_small_for_the_codes_make_no_long_steps(name):
+    make = {"adam": aj.scale_by_adam, "nadam": aj.scale_by_nadam, "amsgrad": aj.scale_by_amsgrad}[name]
+    rng = np.random.default_rng(0)
+    for size in (1e-6, 1e-8, 1e-10, 1e-12):
+        gradients = [jnp.asarray(size * rng.normal(size=256), jnp.float32) for _ in range(20)]
+        longest = {}
+        for dtype in (None, "packed8"):
+            tx = make(eps=1e-15, moment_dtype=dtype)
+            state, steps = tx.init(gradients[0]), []
+            for g in gradients:
+                d, state = jax.jit(tx.update)(g, state)
+                steps.append(float(jnp.abs(d).max()))
+            longest[dtype] = max(steps)
+        # Exact moments are longest in the first updates; Cauchy and Schwarz's bound is 7.3 r / (1 - b1^t) there.
+        assert longest["packed8"] < 4 * max(longest[None], 1.0)
+
+
+def test_the_bound_of_nu_is_what_exact_moments_obey():
+    from adamw_jax._storage.words8 import bounded
+
+    rng = np.random.default_rng(1)
+    for b1, b2 in ((0.9, 0.999), (0.5, 0.9), (0.0, 0.99), (0.95, 0.9)):
+        mu = nu = np.zeros(1000)
+        for scale in 10.0 ** rng.uniform(-3, 0, 50):
+            g = scale * rng.normal(size=1000)
+            mu, nu = b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * g**2
+        weights = [jnp.float32(x) for x in (b1, 1 - b1, b2, 1 - b2)]
+        tiny = 1e-10  # far below the codes of nu, where the bound holds
+        with_mu = bounded(weights, jnp.float32(tiny * mu), jnp.zeros(1000), jnp.float32(tiny * g))
+        assert np.all(np.float64(with_mu) <= tiny**2 * nu * (1 + 1e-5))  # float32's rounding
+        large = jnp.full(1000, 1e-3)
+        np.testing.assert_array_equal(bounded(weights, jnp.float32(mu), large), large)

@@ -387,6 +387,58 @@ def test_the_numbers_may_be_traced():
     np.testing.assert_allclose(jax.jit(jax.vmap(ratio))(jnp.array([1, 2])), [math.sqrt(0.5), 0.0], rtol=1e-6)
 
 
+def test_gradients_of_frozen_leaves_are_no_spikes():
+    params = {"frozen": jnp.ones(2), "still": jnp.ones(2), "key": jnp.arange(2), "trained": jnp.ones(2)}
+    tx = aj.skip_spikes(aj.adamw(0.1, freeze="frozen|key", lr_multipliers={"still": 0.0}))
+    bad = params | {"frozen": jnp.full(2, jnp.nan), "still": jnp.full(2, jnp.inf)}
+    for step in (tx.update, jax.jit(tx.update)):
+        updates, state = step(bad, tx.init(params), params)
+        assert int(state.skipped) == 0
+        assert np.all(np.asarray(updates["trained"]) < 0)
+        assert not np.any(updates["frozen"])
+        assert not np.any(updates["still"])
+    _, state = tx.update(bad | {"trained": jnp.full(2, jnp.nan)}, tx.init(params), params)
+    assert int(state.skipped) == 1
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1.0, 1e20, 1e38])
+def test_norms_whose_squares_are_no_float32_are_known(size):
+    tx = aj.skip_spikes(optax.sgd(1.0), window=3)
+    state = tx.init(constant(0.0))
+    for factor in (1.0, 0.5, 0.25):
+        updates, state = tx.update(constant(factor * size), state)
+        np.testing.assert_allclose(updates, -constant(factor * size), rtol=1e-6)
+    assert int(state.known) == 3
+    assert float(state.mean) == pytest.approx(np.log(size / 2), abs=1e-4)  # of numbers up to 88 in float32
+    _, state = tx.update(constant(1e4 * size if size < 1e30 else np.inf), state)
+    assert int(state.skipped) == 1
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-19, 1.0, 1e19, 1e30])
+def test_what_is_observed_does_not_depend_on_the_unit(size):
+    tx = aj.observe(optax.sgd(0.1))
+    params, gradients = {"w": size * jnp.array([3.0, 4.0])}, {"w": size * jnp.array([4.0, -3.0])}
+    _, state = tx.update(gradients, tx.init(params), params)
+    (row,) = aj.report(state).rows
+    assert row["weight_rms"] == pytest.approx(size * math.sqrt(12.5), rel=1e-6)  # float32's rounding
+    assert row["ratio"] == pytest.approx(0.1, rel=1e-6)
+    assert row["angle"] == pytest.approx(math.atan(0.1), rel=1e-6)
+    # A step across sizes: hardly any turn, or all of a right angle.
+    _, state = tx.update({"w": jnp.array([4.0, -3.0])}, tx.init(params), params)
+    assert aj.report(state).rows[0]["angle"] == pytest.approx(math.atan(0.1 / size), rel=1e-5, abs=1e-30)
+
+
+def test_trees_without_leaves_and_empty_leaves_are_watched():
+    for params in ({}, (), {"empty": jnp.zeros((0, 4))}, {"empty": jnp.zeros((0, 4)), "w": jnp.ones(2)}):
+        for make in (aj.adamw, lambda rate: aj.nadamw(rate, moment_dtype="packed8")):
+            tx = aj.observe(aj.skip_spikes(make(0.1)))
+            state = tx.init(params)
+            for _ in range(2):
+                updates, state = tx.update(params, state, params)
+            assert jax.tree.structure(updates) == jax.tree.structure(params)
+            assert [row["path"] for row in aj.report(state).rows] == sorted(params)
+
+
 BAD = [
     (lambda: aj.observe(optax.sgd(1.0), 0), ValueError, "`every` must be an integer from 1 to 2147483647, got 0"),
     (lambda: aj.observe(optax.sgd(1.0), 1.5), ValueError, "`every` must be an integer from 1 to 2147483647, got 1.5"),

@@ -101,8 +101,9 @@ def scale_by_adam(
       epsilon_hat: Keras's convention for epsilon.
       moment_dtype: how mu and nu are stored. None: in the parameter's dtype, but no narrower than float32; float32 or
         wider; bfloat16, stochastically rounded; "packed": both as bfloat16 in one 32-bit word, likewise rounded;
-        "packed8": both as 8-bit codes in one 16-bit word, four to the octave, for moments mu up to 11 and nu up to 181
-        in the gradients' unit.
+        "packed8": both as 8-bit codes in one 16-bit word, four to the octave, for moments mu from 4e-9 to 11 and nu
+        from 1e-17 to 181 in the gradients' unit. For the direction, a nu below that is as large as mu makes it at
+        least: nu >= (1 - b2) (1 - b1^2 / b2) / (1 - b1)^2 mu^2, which exact moments obey.
 
     Returns:
       A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign. Its state

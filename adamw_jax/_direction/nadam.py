@@ -10,8 +10,9 @@ from jax.lax import add, div, mul
 from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
 from adamw_jax._direction.direction import as_direction, of_look_ahead
 from adamw_jax._direction.epsilon import epsilons, with_epsilons
-from adamw_jax._storage.formats import storage_of
+from adamw_jax._storage.formats import Words8, storage_of
 from adamw_jax._storage.loop import map_moments
+from adamw_jax._storage.words8 import bounded
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
@@ -56,6 +57,12 @@ def _momentum_at(t: chex.Numeric, b1: Scalar, momentum_decay: Scalar | None) -> 
     if momentum_decay is None:
         return as_scalar(b1)
     return as_scalar(b1) * (1 - 0.96 ** (t * as_scalar(momentum_decay)) / 2)
+
+
+def _nadam_of_codes(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+    """Return NAdam's direction for moments in 8 bits: nu may have underflowed where the gradient has not."""
+    mu, nu = new
+    return _nadam(scalars, g, (mu, bounded(scalars[:4], mu, nu, g)), old)
 
 
 def _averages(count: int | None, b1: Scalar, momentum_decay: Scalar | None, **_: Any) -> float:
@@ -110,6 +117,7 @@ def scale_by_nadam(
         checks.check_non_negative("momentum_decay", momentum_decay)
     checks.check_flag("shared_correction", shared_correction)
     storage = storage_of("moment_dtype", moment_dtype)
+    kernel = _nadam_of_codes if isinstance(storage, Words8) else _nadam
 
     def momentum_at(t: chex.Numeric) -> chex.Array:
         return _momentum_at(t, b1, momentum_decay)
@@ -136,7 +144,7 @@ def scale_by_nadam(
 
         scalars, of_leaf = with_epsilons(eps, eps_root, updates, scalars_of)
         _, _, *stored = state
-        direction, *stored = map_moments(next_moments, _nadam, scalars, updates, stored, count, storage, of_leaf)
+        direction, *stored = map_moments(next_moments, kernel, scalars, updates, stored, count, storage, of_leaf)
         return direction, new_state(count, product, *stored)
 
     return optax.GradientTransformation(init, update)

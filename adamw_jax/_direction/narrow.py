@@ -33,9 +33,15 @@ class NarrowState(NamedTuple):
 _WIDE = "`direction` must keep its state wide, without `with_narrow_state`,"
 
 
-def _owners(state: Any, params: Any) -> list[Any]:
+def _owners(state: Any, params: Any, init: Any) -> list[Any]:
     """Return for every leaf of a state the leaf of its parameter, if it is floating and of that shape; else None."""
     leaves = dict(jax.tree.leaves_with_path(params))
+    rows = jax.tree.leaves_with_path(state)
+    is_moment = [True] * len(rows)
+    if () in leaves:
+        # Parameters that are one array have the empty path, with which the path of a scalar ends, too.
+        flags = optax.tree.map_params(init, lambda _: True, state, transform_non_params=lambda _: False)
+        is_moment = jax.tree.leaves(flags)
 
     def owner(path: Any, leaf: Any) -> Any:
         found = parameter_of(path, leaves)
@@ -43,10 +49,10 @@ def _owners(state: Any, params: Any) -> list[Any]:
             return None
         return leaves[found]
 
-    return [owner(path, leaf) for path, leaf in jax.tree.leaves_with_path(state)]
+    return [owner(path, leaf) if moment else None for (path, leaf), moment in zip(rows, is_moment, strict=True)]
 
 
-def _narrowed(state: Any, updates: Updates, count: chex.Array) -> Any:
+def _narrowed(state: Any, owners: list[Any], count: chex.Array) -> Any:
     """Return the state with trees like the updates rounded; their bits are the salt, as in every narrow storage."""
     seed = seed_of(count)
 
@@ -55,12 +61,12 @@ def _narrowed(state: Any, updates: Updates, count: chex.Array) -> Any:
         wide = refuse_derivative(leaf.astype(jnp.float32), _WIDE)
         return round_to_bfloat16(wide, noise(leaf.shape, seed, salt) & LOW)
 
-    rows = enumerate(zip(jax.tree.leaves(state), _owners(state, updates), strict=True))
+    rows = enumerate(zip(jax.tree.leaves(state), owners, strict=True))
     return structure_of(state).unflatten([leaf if u is None else store(i, leaf, u) for i, (leaf, u) in rows])
 
 
-def _widened(state: Any, updates: Updates) -> Any:
-    rows = zip(jax.tree.leaves(state), _owners(state, updates), strict=True)
+def _widened(state: Any, owners: list[Any]) -> Any:
+    rows = zip(jax.tree.leaves(state), owners, strict=True)
     return structure_of(state).unflatten(
         [leaf if u is None else leaf.astype(arithmetic_dtype(leaf)) for leaf, u in rows]
     )
@@ -105,14 +111,16 @@ def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfl
     def init(params: Params) -> NarrowState:
         count = jnp.zeros([], jnp.int32)
         known = jax.tree.map(lambda p: own(p) if isinstance(p, jax.ShapeDtypeStruct) else p, params)
-        return NarrowState(count, _narrowed(inner.init(params), known, count))
+        state = inner.init(params)
+        return NarrowState(count, _narrowed(state, _owners(state, known, inner.init), count))
 
     def update(
         updates: Updates, state: NarrowState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, NarrowState]:
         count = optax.safe_increment(state.count)
-        direction, new = inner.update(updates, _widened(state.inner_state, updates), params, **extra_args)
-        return direction, NarrowState(count, _narrowed(new, updates, count))
+        owners = _owners(state.inner_state, updates, inner.init)
+        direction, new = inner.update(updates, _widened(state.inner_state, owners), params, **extra_args)
+        return direction, NarrowState(count, _narrowed(new, owners, count))
 
     wide = about(direction)
     facts = About(f"narrow {wide.name}", {"direction": direction}, wide.averages)

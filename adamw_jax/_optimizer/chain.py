@@ -143,7 +143,7 @@ def decoupled(
             negate(),
             rounding,
         )
-        return hide_frozen(its.freeze, widen_updates(chain, keep=round_params))
+        return hide_frozen(its.freeze, widen_updates(chain))
 
     owned = with_learning_rate(learning_rate, with_schedule(schedule, made_per_tree(stages)))
     return Optimizer.made_from(plan, with_fitting_state(owned, make_of(plan)))

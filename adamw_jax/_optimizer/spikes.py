@@ -1,5 +1,6 @@
 """Updates whose gradient is far larger than usual are left out."""
 
+import math
 from typing import Any, NamedTuple
 
 import chex
@@ -7,14 +8,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.optimizer import with_plan_of
+from adamw_jax._optimizer.optimizer import plan_of, with_plan_of
+from adamw_jax._rules.freezing import frozen_flags
+from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
+from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar
 
 LEAST_DEVIATION = 1e-3
-"""The least standard deviation of the logarithm: gradients that hardly vary would else be spikes for a last digit."""
+"""The least standard deviation of the logarithm; below it, gradients that hardly vary would count as spikes."""
 
 
 class SkipSpikesState(NamedTuple):
@@ -39,12 +43,34 @@ class SkipSpikesState(NamedTuple):
     variance: chex.Array
 
 
-def _norm(updates: Updates) -> chex.Array:
-    """Return the norm of all floating leaves together, in float32 or wider."""
-    leaves = [leaf for leaf in jax.tree.leaves(updates) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
-    # A complex leaf has no arithmetic dtype of its own; bfloat16 and float16 would overflow or round the sum.
-    widened = [x if jnp.iscomplexobj(x) else jax.lax.convert_element_type(x, arithmetic_dtype(x)) for x in leaves]
-    return jnp.asarray(optax.tree.norm(widened), jnp.result_type(float))
+def _watched(tx: optax.GradientTransformation, updates: Updates, tree: chex.ArrayTree) -> list[Any]:
+    """Return the gradients that can move a parameter: of floating leaves that `tx` is not known to freeze."""
+    plan, leaves = plan_of(tx), jax.tree.leaves(updates)
+    frozen = [False] * len(leaves) if plan is None else frozen_flags(plan.freeze, tree)
+    if plan is not None and plan.lr_multipliers is not None:
+        multipliers = multipliers_of(plan.lr_multipliers, tree)
+        frozen = [flag or checks.equals(r, 0) for flag, r in zip(frozen, multipliers, strict=True)]
+    rows = zip(leaves, frozen, strict=True)
+    return [leaf for leaf, flag in rows if not flag and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+
+
+def _log_norm(leaves: list[Any]) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Return log |g| over all leaves, in float32 or wider, and whether |g| is finite and not zero."""
+    # A complex leaf has no arithmetic dtype; bfloat16 and float16 would overflow or round the sum.
+    wide = [x if jnp.iscomplexobj(x) else jax.lax.convert_element_type(x, arithmetic_dtype(x)) for x in leaves]
+
+    def square(scale: float) -> chex.Array:
+        return jnp.asarray(optax.tree.norm([x * scale for x in wide], squared=True), jnp.result_type(float))
+
+    # Squares of float32 overflow at 1e19 and underflow at 1e-19: three sums in one pass over the gradients.
+    plain, small, large = square(1.0), square(2.0**-80), square(2.0**70)
+    finite, positive = jnp.isfinite(small), large > 0
+    scaled = jnp.where(jnp.isfinite(plain), large, small)
+    shift = jnp.where(jnp.isfinite(plain), -70 * math.log(2), 80 * math.log(2))
+    usual = jnp.isfinite(plain) & (plain > 1e-30)
+    x = jnp.log(jnp.sqrt(jnp.where(usual & positive, plain, 1.0)))
+    other = jnp.log(jnp.sqrt(jnp.where(finite & positive, scaled, 1.0))) + shift
+    return jnp.where(usual, x, other), finite, positive
 
 
 def _first(new: Any, old: Any) -> Any:
@@ -75,7 +101,8 @@ def skip_spikes(
 ) -> optax.GradientTransformationExtraArgs:
     """Leave out updates whose gradient norm is not finite or far above what it was.
 
-    With x = log |g| over all leaves, m and v the running mean and variance of x, an update is skipped if
+    With x = log |g| over the leaves that are trained, m and v the running mean and variance of x, an update is skipped
+    if
 
         |g| is not finite,   or   x > m + sigma sqrt(v)   once `window` updates are known
 
@@ -91,7 +118,8 @@ def skip_spikes(
     next one is taken whatever its norm, and the statistics begin anew with it. A gradient that is not finite never is.
 
     Args:
-      tx: any transformation.
+      tx: any transformation. Leaves that an optimizer of this library freezes, by `freeze=` or a multiplier 0, are
+        not looked at.
       sigma: standard deviations above the mean from which on a norm is a spike, > 0.
       window: updates that must be known before any finite one is skipped, and over which the statistics run, >= 2.
 
@@ -128,9 +156,8 @@ def skip_spikes(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, SkipSpikesState]:
         check_kind(state, SkipSpikesState)
-        norm = _norm(updates)
-        finite, counts = jnp.isfinite(norm), jnp.isfinite(norm) & (norm > 0)
-        x = jnp.log(jnp.where(counts, norm, 1.0))
+        x, finite, positive = _log_norm(_watched(tx, updates, params_or_updates(updates, params)))
+        counts = finite & positive
         limit = state.mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(state.variance), LEAST_DEVIATION)
         spike = counts & (state.known >= window) & (x > limit)
         accepted = spike & (state.above >= window)

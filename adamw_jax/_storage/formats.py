@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._storage.rounding import HIGH, LOW, noisy_bits, round_bits, round_to_bfloat16, to_float32
-from adamw_jax._storage.words8 import pack8, unpack8
+from adamw_jax._storage.words8 import bounded, pack8, unpack8
 from adamw_jax._tree.typing import MomentDtype, Params
 from adamw_jax._tree.width import zeros_like_params
 
@@ -67,6 +67,11 @@ class Storage:
     def store(self, moments: Sequence[chex.Array], bits: chex.Array) -> list[chex.Array]:
         """Return the leaves to be stored; `bits` is uint32 noise of the leaf's shape, which rounds."""
         del bits
+        return list(moments)
+
+    def bound(self, scalars: Sequence[Any], moments: Sequence[chex.Array]) -> list[chex.Array]:
+        """Return the loaded moments as a direction takes them; the first four scalars are `moment_weights`."""
+        del scalars
         return list(moments)
 
 
@@ -134,7 +139,24 @@ class Words(Bfloat16):
         return [self.pack(mu, nu, bits), *super().store(rest, bits)]
 
 
-WORDS = {"packed": Words(), "packed8": Words(word=jnp.uint16, pack=pack8, unpack=unpack8, half=0x80100000)}
+@dataclasses.dataclass(frozen=True)
+class Words8(Words):
+    """Words of two 8-bit codes, of which that of nu underflows at larger gradients than that of mu."""
+
+    word: Any = jnp.uint16
+    pack: Callable[..., chex.Array] = pack8
+    unpack: Callable[..., tuple[chex.Array, chex.Array]] = unpack8
+    half: int = 0x80100000
+
+    def bound(self, scalars: Sequence[Any], moments: Sequence[chex.Array]) -> list[chex.Array]:
+        """Return the moments with nu, and its maximum, as large as mu makes them, see `bounded`."""
+        if len(moments) < 2:
+            return list(moments)
+        mu, *second = moments
+        return [mu, *(bounded(scalars[:4], mu, nu) for nu in second)]
+
+
+WORDS = {"packed": Words(), "packed8": Words8()}
 """The storages in words, by the name that `moment_dtype` has for them."""
 
 

@@ -1,4 +1,4 @@
-"""The loop over moments: load, advance, store, direction; and moments read from a state, or stored another way."""
+"""The loop over moments: load, advance, store, and the direction that they give."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ def _kernel(advance: Kernel, direction: Direction, storage: Storage) -> Kernel:
         new = [refuse_derivative(moment, _WIDE) for moment in advance(numbers, g, *old)]
         rounded = storage.store(new, noise(g.shape, seed, bits_of(g)))
         loaded = [moment.astype(g.dtype) for moment in storage.load(rounded)]
-        return direction(numbers, g, loaded, old), *rounded
+        return direction(numbers, g, storage.bound(numbers, loaded), old), *rounded
 
     return kernel
 

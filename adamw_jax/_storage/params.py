@@ -1,4 +1,4 @@
-"""Updates that land on the stochastically rounded bfloat16 parameter."""
+"""Updates that lead to the stochastically rounded bfloat16 parameter."""
 
 import warnings
 from typing import Any
@@ -29,16 +29,18 @@ def round_to_params(round_params: bool = True) -> optax.GradientTransformationEx
 
         u <- round(theta + u) - theta           E[round(x)] = x
 
-    Whoever adds the updates, in float32 and then cast to the parameter's dtype as `optax.apply_updates` does, lands on
-    the rounded parameter exactly. Rounded to nearest, a bfloat16 parameter ignores every update below 2^-9 of it, such
-    as the decay of most training runs. Parameters of other dtypes are left alone.
+    Adding the updates in float32 and casting the sum to bfloat16, as `optax.apply_updates` does, gives the rounded
+    parameter exactly. An optimizer returns the updates in the dtype of the gradients; as bfloat16 they are still exact
+    where the parameter changes by less than a half (Sterbenz's lemma), and rounded to nearest beyond that. Without this
+    stage, a bfloat16 parameter ignores every update below 2^-9 of it, such as the decay of most training runs. Updates
+    of parameters of other dtypes stay as they are.
 
     Args:
       round_params: False does nothing, and has the same state.
 
     Returns:
       A stateless transformation for the end of a chain, behind the sign, inside `with_learning_rate`, whose count seeds
-      the rounding. Its updates for bfloat16 parameters are float32.
+      the rounding. The updates of this stage for bfloat16 parameters are float32.
 
     Raises:
       ValueError: `update` without parameters, or outside of `with_learning_rate`.

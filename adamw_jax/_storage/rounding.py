@@ -35,7 +35,7 @@ def bits_of(x: chex.Array) -> chex.Array:
 @jax.jit
 def seed_of(count: chex.Array) -> chex.Array:
     """Return mix(count) modulo 2^32 - 1, uint32: the seed of an update's noise, a scalar that all leaves share."""
-    # XLA takes a remainder to be dear, and computes it once; without one, every loop that rounds repeats the hash.
+    # The `rem` stops XLA from fusing, and so repeating, this hash in every loop.
     return jax.lax.rem(mix(count.astype(jnp.uint32)), np.uint32(0xFFFFFFFF))
 
 
@@ -44,15 +44,15 @@ def noise(shape: tuple[int, ...], seed: chex.Array, salt: chex.Array) -> chex.Ar
 
         mix(index ^ seed ^ salt)          index: in row-major order, modulo 2^32
 
-    The salt is what makes leaves of one shape differ: the bits of their gradients. A number per leaf would do it, too,
-    but it would be a constant of its own in every compiled loop, so that no two leaves could share one.
+    The salt, the bits of the gradients, makes leaves of one shape differ. A number per leaf would be a constant of each
+    compiled loop, and leaves of one shape could not share a program.
 
     Args:
       shape: the leaf's shape.
       seed: a uint32 scalar, see `seed_of`.
       salt: uint32, a scalar or of the leaf's shape.
     """
-    # One iota, reshaped: a sum over the axes has several operands, and XLA would share it between loops, as an array.
+    # One iota, reshaped: a sum over the axes has several operands, so XLA would store it as an array for all loops.
     index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return mix(index ^ seed ^ salt)
 
@@ -86,12 +86,13 @@ def _upper(bits: chex.Array) -> chex.Array:
 
 def round_to_bfloat16(x: chex.Array, noise16: chex.Array) -> chex.Array:
     """Return float32 numbers stochastically rounded to bfloat16, as `round_bits` does."""
-    # The choice comes last: a loop that ends in a unary operation would be computed anew wherever its result is used.
-    return jnp.where(jnp.isnan(x), jnp.bfloat16(jnp.nan), _upper(bits_of(x) + noise16))
+    # The `where` comes last: XLA repeats a loop that ends in a unary operation wherever its result is used.
+    # NumPy's NaN: one made by JAX outside of a program would stop a run under jax_debug_nans.
+    return jnp.where(jnp.isnan(x), np.array(np.nan, jnp.bfloat16), _upper(bits_of(x) + noise16))
 
 
 def to_float32(x: chex.Array) -> chex.Array:
     """Return bfloat16 numbers as float32, exactly."""
-    # By their bits: XLA would drop a conversion there and back, and compute what was rounded a second time instead.
+    # By their bits: XLA removes a conversion to bfloat16 and back, and with it the rounding.
     upper = jax.lax.bitcast_convert_type(x, jnp.uint16).astype(jnp.uint32)
     return jax.lax.bitcast_convert_type(upper << np.uint32(16), jnp.float32)

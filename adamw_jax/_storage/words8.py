@@ -1,6 +1,7 @@
 """Both moments of a parameter in one uint16 word: positions on a logarithmic scale, stochastically rounded."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -66,8 +67,7 @@ def pack8(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
     """
     sign = (bits_of(mu) >> np.uint32(16)) & _SIGN
     upper = sign | (MU.encode(jnp.abs(mu), bits & _BELOW) << np.uint32(8))
-    # Both are narrowed before they meet: a loop that ends in a unary operation is computed anew wherever its result is
-    # used.
+    # Both are narrowed before they meet: XLA repeats a loop that ends in a unary operation wherever its result is used.
     return upper.astype(jnp.uint16) | NU.encode(nu, bits >> np.uint32(11)).astype(jnp.uint16)
 
 
@@ -81,3 +81,24 @@ def unpack8(words: chex.Array) -> tuple[chex.Array, chex.Array]:
     words = words.astype(jnp.uint32)
     mu = MU.decode((words << np.uint32(13)) & (np.uint32(127) << _SHIFT))
     return jnp.where(words >= _SIGN, -mu, mu), NU.decode((words << _SHIFT) & (np.uint32(255) << _SHIFT))
+
+
+def bounded(weights: Sequence[chex.Array], mu: chex.Array, nu: chex.Array, g: chex.Array | None = None) -> chex.Array:
+    """Return nu, where its code has few digits or none, no smaller than exact moments with this mu can have it.
+
+        nu >= (1 - b2) (1 - b1^2 / b2) / (1 - b1)^2 mu^2          and with g,   nu >= (1 - b2) g^2
+
+    The first bound is Cauchy and Schwarz's inequality for two exponential averages of one sequence of gradients. So
+    gradients too small for the code of nu, and not for that of mu, turn into steps as long as exact moments allow.
+
+    Args:
+      weights: b1, 1 - b1, b2, 1 - b2.
+      mu, nu: what `unpack8` returned.
+      g: the gradients of this update, for a direction that looks at them.
+    """
+    b1, rest_1, b2, rest_2 = weights
+    share = jnp.maximum(1 - jnp.square(b1) / jnp.maximum(b2, np.finfo(np.float32).tiny), 0) / jnp.square(rest_1)
+    least = rest_2 * share * jnp.square(mu)
+    if g is not None:
+        least = jnp.maximum(least, rest_2 * jnp.square(g))
+    return jnp.where(nu < jnp.asarray(NU.smallest, nu.dtype), jnp.maximum(nu, least.astype(nu.dtype)), nu)

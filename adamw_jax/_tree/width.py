@@ -88,12 +88,11 @@ def cast_like(tree: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
     return jax.tree.map(lambda leaf, to: cast(leaf, jnp.result_type(to)), tree, like)
 
 
-def widen_updates(inner: optax.GradientTransformation, *, keep: bool = False) -> optax.GradientTransformationExtraArgs:
+def widen_updates(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Run `inner` on updates widened to float32, so that no stage rounds to a narrower dtype.
 
     Args:
       inner: the stages.
-      keep: return the updates in float32, too, for updates that a narrower dtype cannot hold.
 
     Returns:
       A transformation whose updates have the wider dtype of gradient and parameter. So a float32 parameter gets a small
@@ -105,8 +104,6 @@ def widen_updates(inner: optax.GradientTransformation, *, keep: bool = False) ->
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
         new_updates, state = inner.update(widen(updates), state, params, **extra_args)
-        if keep:
-            return new_updates, state
 
         def narrow(new: Any, u: Any, p: Any) -> Any:
             of_u, of_p = _dtype_of(u), _dtype_of(p)
