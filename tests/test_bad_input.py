@@ -425,6 +425,16 @@ ROWS = [
         "`eta_max_decay` must be a finite number in (0, inf), got 0",
     ),
     (
+        lambda: aj.cosine_warm_restarts(5, t_mult=2, autorestart=False),
+        ValueError,
+        "`t_mult` must be 1 with autorestart=False, for no further cycle begins, got 2",
+    ),
+    (
+        lambda: aj.cosine_warm_restarts(5, eta_max_decay=0.5, autorestart=False),
+        ValueError,
+        "`eta_max_decay` must be 1 with autorestart=False, for no further cycle begins, got 0.5",
+    ),
+    (
         lambda: aj.cosine_warm_restarts(5, warmup=-1),
         ValueError,
         "`warmup` must be an integer from 0 to 2147483647, got -1",

@@ -153,3 +153,103 @@ def test_decay_normalized_per_cycle_follows_the_period():
         decays.append(-float(updates["w"][0]))
     assert decays[0] == pytest.approx(0.1 / 2, rel=1e-6)
     assert decays[4] == pytest.approx(0.1 / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [0.5, optax.linear_schedule(1.0, 0.0, 4)], ids=["number", "function"])
+def test_a_schedule_without_cycles_takes_no_period_and_no_cycle(schedule):
+    state = aj.adamw(0.1, schedule=schedule).init(PARAMS)
+    for move in (
+        lambda: aj.restart(state, period=5),
+        lambda: aj.set_position(state, 1, period=5),
+        lambda: aj.set_position(state, 1, cycle=2),
+    ):
+        with pytest.raises(ValueError, match="must be None: the schedule of this state is a function"):
+            move()
+    assert int(aj.restart(aj.reschedule(state, SCHEDULE), period=5).inner_state.period) == 5
+    batch = jax.vmap(lambda w: aj.adamw(0.1, schedule=schedule).init({"w": w}))(jnp.ones((3, 2)))
+    with pytest.raises(ValueError, match="must be None: the schedule of this state is a function of the count"):
+        aj.restart(batch, period=5)
+
+
+@pytest.mark.parametrize("move", [aj.restart, lambda state: aj.set_position(state, 3)], ids=["restart", "set_position"])
+def test_the_eta_of_a_number_is_the_next_factor_wherever_its_position_is(move):
+    tx = aj.with_schedule(0.5, aj.scale_by_rates("eta"))
+    for moved in (move(tx.init(PARAMS)), jax.jit(move)(tx.init(PARAMS))):
+        assert aj.current(moved).eta == steps(tx, moved, 1)[0][0] == 0.5
+    with pytest.raises(ValueError, match="`eta` must be None, for the schedule of this state is a number"):
+        aj.set_position(tx.init(PARAMS), 3, eta=0.25)
+
+
+def test_the_eta_of_an_injected_number_is_the_next_factor():
+    tx = optax.inject_hyperparams(aj.sgdw)(1.0, momentum=0.0, schedule=0.5)
+    _, state = steps(tx, tx.init(PARAMS), 2)
+    state.hyperparams["schedule"] = jnp.asarray(0.25)
+    now = aj.current(state)
+    assert (float(now.eta), float(now.rate)) == (0.25, 0.25)
+    np.testing.assert_allclose(steps(tx, state, 1)[0], [-0.25])
+
+
+def test_the_eta_of_an_injected_function_is_refused_for_it_is_not_in_the_state():
+    tx = optax.inject_hyperparams(aj.sgdw)(1.0, schedule=optax.linear_schedule(1.0, 0.0, 4))
+    with pytest.raises(ValueError, match=r"keeps only the latest number .* static_args=\"schedule\""):
+        aj.current(tx.init(PARAMS))
+
+
+CURRENT = {
+    "number": (lambda: aj.adamw(0.25), "Current(count=2, learning_rate=0.25, rate=0.25)"),
+    "function": (
+        lambda: aj.adamw(optax.linear_schedule(1.0, 0.0, 4)),
+        "Current(count=2, learning_rate=0.75, rate=0.75)",
+    ),
+    "schedule": (
+        lambda: optax.chain(optax.clip(1.0), aj.adamw(0.25, schedule=aj.cosine_warm_restarts(5))),
+        "Current(count=2, learning_rate=0.25, eta=0.5, rate=0.125, t_cur=2, period=5, cycle=0)",
+    ),
+    "injected": (
+        lambda: optax.inject_hyperparams(aj.nadamw, "schedule")(0.25, schedule=aj.cosine_warm_restarts(5)),
+        "Current(count=2, learning_rate=0.25, eta=0.5, rate=0.125, t_cur=2, period=5, cycle=0)",
+    ),
+    "MultiSteps": (
+        lambda: optax.MultiSteps(aj.sgdw(0.25, schedule=0.5), 1).gradient_transformation(),
+        "Current(count=2, learning_rate=0.25, eta=0.5, rate=0.125, t_cur=2, period=2147483647, cycle=-1)",
+    ),
+    "schedule alone": (
+        lambda: aj.with_schedule(aj.cosine_warm_restarts(5), aj.scale_by_rates("eta")),
+        "Current(eta=0.5, rate=0.5, t_cur=2, period=5, cycle=0)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CURRENT)
+def test_current_prints_in_one_line_and_has_the_effective_rate(name):
+    make, text = CURRENT[name]
+    tx = make()
+    _, state = steps(tx, tx.init(PARAMS), 2)
+    now = aj.current(state)
+    assert repr(now) == str(now) == text
+    numbers = now.to_dict()
+    assert list(numbers) == [part.split("=")[0] for part in text.removeprefix("Current(").split(", ")]
+    assert all(type(value) in (int, float) for value in numbers.values())
+    assert numbers == {name: float(value) for name, value in now._asdict().items() if value is not None}
+    np.testing.assert_array_equal(jax.jit(lambda state: aj.current(state).rate)(state), now.rate)
+
+
+def test_current_of_mapped_runs_and_of_a_traced_state():
+    tx = aj.adamw(0.25, schedule=aj.cosine_warm_restarts(5))
+    now = aj.current(jax.vmap(lambda w: tx.init({"w": w}))(jnp.ones((2, 2))))
+    assert repr(now).startswith("Current(count=[0, 0], learning_rate=[0.25, 0.25], eta=[1, 1], rate=[0.25, 0.25]")
+    assert now.to_dict()["rate"] == [0.25, 0.25]
+    texts = []
+    jax.jit(lambda state: texts.append(repr(aj.current(state))))(tx.init(PARAMS))
+    assert texts[0].startswith("Current(count=int32[], learning_rate=float32[], eta=float32[]")
+
+
+def test_optax_finds_the_rate_in_the_state():
+    for tx in (aj.adamw(0.25), optax.chain(optax.clip(1.0), aj.sgdw(0.25)), optax.MultiSteps(aj.adamw(0.25), 2)):
+        assert float(optax.tree.get(tx.init(PARAMS), "learning_rate")) == 0.25
+    _, state = steps(tx := aj.adamw(optax.linear_schedule(1.0, 0.0, 4)), tx.init(PARAMS), 2)
+    assert float(optax.tree.get(state, "learning_rate")) == 0.75
+    # Injected, the rate is in the state twice, as optax's own injected schedules are.
+    state = optax.inject_hyperparams(aj.adamw)(0.25).init(PARAMS)
+    found = optax.tree.get_all_with_path(state, "learning_rate")
+    assert [float(value) for _, value in found] == [0.25, 0.25]

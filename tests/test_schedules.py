@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import adamw_jax as aj
+from adamw_jax._rates.position import cycles_of
 from adamw_jax._tree.checks import MAX_COUNT
 
 SHAPES = [(1, 1), (1, 2), (10, 1.1), (100, 1.1), (100, 1.2), (7, 1.5), (10, 0.5), (50, 1), (10**6, 1.0001)]
@@ -89,3 +90,38 @@ def test_numbers_may_be_traced():
         arguments = (period, t_mult, 0.1, 0.9, 0.75, 5)
         # Traced, the bounds are float32 before their difference is taken.
         np.testing.assert_allclose(of_traced(counts, *arguments), eta(counts, *arguments), atol=2e-7)
+
+
+RUNS = {
+    "growing peaks": {"period": 4, "eta_max_decay": 1.5},
+    "falling peaks": {"period": 4, "eta_max_decay": 0.5, "t_mult": 2},
+    "shorter cycles": {"period": 16, "t_mult": 0.5, "warmup": 3},
+    "longer cycles with growing peaks": {"period": 3, "t_mult": 1.5, "eta_max_decay": 1.1, "warmup": 5},
+    "no restart": {"period": 4, "autorestart": False, "eta_max": 0.7},
+    "one update": {"period": 1, "eta_max_decay": 1.01},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("updates", [1, 2, 17, 40])
+def test_the_largest_factor_and_the_shortest_cycle_of_a_run(name, updates):
+    schedule = aj.cosine_warm_restarts(**RUNS[name])
+    counts = jnp.arange(updates)
+    position = schedule.position(counts)
+    assert schedule.largest(updates) == float(schedule.eta(position).max())
+    assert schedule.shortest_period(updates) == int(position.period.min())
+    assert len(schedule.peaks(10**6)) < 100
+
+
+@pytest.mark.parametrize("schedule", [0.5, lambda count: 1.0 / (count + 1.0), lambda count: count / 8.0])
+def test_the_largest_factor_of_a_function_or_a_number(schedule):
+    tx = aj.with_schedule(schedule, aj.scale_by_rates("eta"))
+    factors = [float(schedule(count)) if callable(schedule) else schedule for count in np.arange(20, dtype=np.float32)]
+    assert cycles_of(schedule).largest(20) == max(factors)
+    assert int(tx.init(jnp.ones(1)).cycle) == (0 if callable(schedule) else -1)
+
+
+def test_without_restarts_a_position_of_many_counts_has_their_shape():
+    position = aj.cosine_warm_restarts(4, autorestart=False).position(jnp.arange(6))
+    assert [field.shape for field in position] == [(6,)] * 3
+    assert (position.t_cur.tolist(), position.period.tolist()) == (list(range(6)), [4] * 6)

@@ -1,39 +1,54 @@
-"""The position of a schedule, moved by hand in any state that contains it."""
+"""Moves of a schedule's position by hand, in any state that contains it."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._rates.owner import ScheduleState
-from adamw_jax._rates.position import PENDING, cycles_of
+from adamw_jax._rates.position import CONSTANT, PENDING, cycles_of
+from adamw_jax._rates.readout import injected
 from adamw_jax._tree import checks
+from adamw_jax._tree.checks import MAX_COUNT
 from adamw_jax._tree.state import edit_nodes, nodes_of, value_of
 from adamw_jax._tree.typing import Scalar, ScalarOrSchedule
 
 State = TypeVar("State")
 
 
-def _injects_schedule(state: Any) -> bool:
-    """Return True if `optax.inject_hyperparams` holds the schedule of a position: the position then decides nothing."""
-
-    def is_injected(node: Any) -> bool:
-        return "hyperparams" in getattr(node, "_fields", ())
-
-    nodes = [node for node in jax.tree.leaves(state, is_leaf=is_injected) if is_injected(node)]
-    return any("schedule" in node.hyperparams or _injects_schedule(node.inner_state) for node in nodes)
-
-
-def _check_moves(state: Any) -> None:
-    if not nodes_of(state, ScheduleState):
+def _nodes_to_move(state: Any) -> list[ScheduleState]:
+    nodes = nodes_of(state, ScheduleState)
+    if not nodes:
         raise ValueError(f"`state` must contain a ScheduleState, got {type(state).__name__} without one")
-    if _injects_schedule(state):
+    if "schedule" in injected(state):
         raise ValueError(
             "`state` must hold the position of its schedule, but optax.inject_hyperparams gives the optimizer the "
             "schedule's factors as numbers, which no position moves: write inject_hyperparams(..., "
             "static_args=\"schedule\"), got a state with the hyperparameter 'schedule'"
         )
+    return nodes
+
+
+def _holds(field: Any, number: int) -> bool:
+    """Return True if a scalar field, or one with an axis per run, is known to be `number` everywhere."""
+    value = value_of(field)
+    return not checks.is_traced(value) and bool(np.all(np.asarray(value) == number))
+
+
+def _check_has_cycles(nodes: list[ScheduleState], **given: Any) -> None:
+    """Raise where a period or a cycle is given to a schedule without cycles, on which it would not act."""
+    for name, value in given.items():
+        if value is not None and any(_holds(node.period, MAX_COUNT) for node in nodes):
+            raise ValueError(
+                f"`{name}` must be None: the schedule of this state is a function of the count or a number and has no "
+                f"cycles, got {value}: after a change to cosine_warm_restarts, call reschedule(state, schedule) first"
+            )
+
+
+def _pending_eta(node: ScheduleState) -> Any:
+    """Return PENDING, which the next update replaces; the eta of a number, which no position changes."""
+    return jnp.where(value_of(node.cycle) == CONSTANT, value_of(node.eta), PENDING)
 
 
 def restart(state: State, *, period: Scalar | None = None) -> State:
@@ -41,16 +56,16 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
 
     Args:
       state: any optimizer state that contains a `ScheduleState` (chained, masked, inside other optimizers, in a
-        framework's boxes). Where it contains several, all restart.
+        framework's boxes). If it contains several, all restart.
       period: length of the new cycle in updates; None keeps that of the cycle that was cut. The cycles after it follow
         from the schedule's t_mult.
 
     Returns:
-      The state with t_cur = 0, cycle + 1, and an eta that the next update computes.
+      The state with t_cur = 0 and cycle + 1; the next update computes its eta.
 
     Raises:
-      ValueError: no position in the state, one that `optax.inject_hyperparams` overrules, or a period that is no
-        positive integer.
+      ValueError: no position in the state, one that `optax.inject_hyperparams` overrules, a period that is no positive
+        integer, or one for a schedule without cycles: a function of the count, which begins again, or a number.
 
     Source: the manual restart of keras-adamw (t_cur = -1 there), and of arXiv 1711.05101, section 3.
 
@@ -64,10 +79,11 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
     """
     if period is not None:
         checks.check_count("period", period)
-    _check_moves(state)
+    _check_has_cycles(_nodes_to_move(state), period=period)
 
     def new(node: ScheduleState) -> Mapping[str, Any]:
-        fields = {"t_cur": 0, "cycle": value_of(node.cycle) + 1, "eta": PENDING}
+        cycle = value_of(node.cycle)
+        fields = {"t_cur": 0, "cycle": jnp.where(cycle == CONSTANT, cycle, cycle + 1), "eta": _pending_eta(node)}
         return fields if period is None else {**fields, "period": period}
 
     return edit_nodes(state, ScheduleState, new)
@@ -83,13 +99,14 @@ def set_position(
       t_cur: updates made in the cycle, an integer below its period; negative ones lie in the warm-up. For the number of
         all updates made, see `reschedule`.
       period, cycle: the cycle's length, >= 1, and index, >= 0; None leaves them.
-      eta: the factor of the next update, >= 0; None computes it from the position then.
+      eta: the factor of the next update, >= 0; None: that update computes it from the position.
 
     Returns:
       The state at that position.
 
     Raises:
-      ValueError: no position in the state, or a number out of range.
+      ValueError: no position in the state, a number out of range, a period or cycle for a schedule without cycles, an
+        eta for a schedule that is a number.
 
     >>> import jax.numpy as jnp
     >>> from adamw_jax import cosine_warm_restarts, scale_by_rates, with_schedule
@@ -98,16 +115,19 @@ def set_position(
     >>> print(updates.round(3), state.t_cur)
     [0.5] 2
     """
-    checks.check_count("t_cur", t_cur, low=-checks.MAX_COUNT)
-    fields: dict[str, Any] = {"t_cur": t_cur, "eta": PENDING}
+    checks.check_count("t_cur", t_cur, low=-MAX_COUNT)
+    fields: dict[str, Any] = {"t_cur": t_cur}
     if period is not None:
         fields["period"] = checks.check_count("period", period)
     if cycle is not None:
         fields["cycle"] = checks.check_count("cycle", cycle, low=0)
     if eta is not None:
         fields["eta"] = checks.check_non_negative("eta", eta)
-    _check_moves(state)
-    for node in nodes_of(state, ScheduleState):
+    nodes = _nodes_to_move(state)
+    _check_has_cycles(nodes, period=period, cycle=cycle)
+    if eta is not None and any(_holds(node.cycle, CONSTANT) for node in nodes):
+        raise ValueError(f"`eta` must be None, for the schedule of this state is a number, its own factor, got {eta}")
+    for node in nodes:
         length = fields.get("period", value_of(node.period))
         if not (checks.is_traced(length) or checks.is_traced(t_cur)) and np.any(
             np.asarray(t_cur) >= np.asarray(length)
@@ -116,7 +136,7 @@ def set_position(
                 f"`t_cur` must be below the period of the cycle, {np.min(np.asarray(length))}, got {t_cur}: a count of "
                 "all updates goes into reschedule(state, schedule, count=...)"
             )
-    return edit_nodes(state, ScheduleState, lambda node: fields)
+    return edit_nodes(state, ScheduleState, lambda node: {"eta": _pending_eta(node), **fields})
 
 
 def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -> State:
@@ -147,7 +167,7 @@ def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -
     """
     cycles = cycles_of(schedule)
     checks.check_count("count", count, low=0)
-    _check_moves(state)
+    _nodes_to_move(state)
     position = cycles.position(count)
     fields = {**position._asdict(), "eta": cycles.eta(position)}
     return edit_nodes(state, ScheduleState, lambda node: fields)

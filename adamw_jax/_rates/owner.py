@@ -33,7 +33,7 @@ class ScheduleState(NamedTuple):
     Attributes:
       t_cur: updates made in the current cycle, int32; negative during a warm-up.
       period: updates in the current cycle, int32.
-      cycle: index of the current cycle, int32.
+      cycle: index of the current cycle, int32; -1 where the schedule is a number.
       eta: the factor of the next update. Negative after `restart` and `set_position`: the next update computes it.
       inner_state: state of the stages inside.
     """

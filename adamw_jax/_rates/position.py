@@ -5,7 +5,9 @@ import dataclasses
 from typing import NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import ScalarOrSchedule
@@ -14,6 +16,9 @@ from adamw_jax._tree.width import as_scalar
 PENDING = -1.0
 """Value of eta while the next update still has to compute it from t_cur: no factor is negative."""
 
+CONSTANT = -1
+"""Index of the cycle where the schedule is a number."""
+
 
 class Position(NamedTuple):
     """Position of a schedule with restarts before an update.
@@ -21,7 +26,7 @@ class Position(NamedTuple):
     Attributes:
       t_cur: updates made in the current cycle, int32; negative during the warm-up.
       period: length T_i of the current cycle, in updates, int32.
-      cycle: index i of the current cycle, int32.
+      cycle: index i of the current cycle, int32; -1 where the schedule is a number.
     """
 
     t_cur: chex.Array
@@ -52,9 +57,31 @@ class Cycles(abc.ABC):
     def eta(self, position: Position) -> chex.Array:
         """Return the factor at a position, in the default float width."""
 
+    @abc.abstractmethod
+    def peaks(self, updates: int) -> np.ndarray:
+        """Return counts of a run, int64, with the largest factor among their factors, and every length of a cycle."""
+
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
         """Return the factor of the update at a position: the stored eta, or while that is pending, the position's."""
         return jnp.where(eta < 0, self.eta(position), eta)
+
+    def largest(self, updates: int) -> float:
+        """Return the largest factor of the first `updates` updates, >= 1 of them, in which nobody intervenes.
+
+        >>> from adamw_jax import cosine_warm_restarts
+        >>> cosine_warm_restarts(10, eta_max_decay=2.0).largest(25)
+        4.0
+        """
+        return float(jnp.max(jax.vmap(self)(jnp.asarray(self.peaks(updates), jnp.int32))))
+
+    def shortest_period(self, updates: int) -> float:
+        """Return the length of the shortest cycle that the first `updates` updates, >= 1 of them, reach.
+
+        >>> from adamw_jax import cosine_warm_restarts
+        >>> cosine_warm_restarts(16, t_mult=0.5).shortest_period(24)
+        8.0
+        """
+        return float(jnp.min(self.position(jnp.asarray(self.peaks(updates), jnp.int32)).period))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,8 +100,9 @@ class Counted(Cycles):
 
     def position(self, count: chex.Numeric) -> Position:
         """Return a count as the position in a cycle of the greatest length."""
-        period = jnp.full([], checks.MAX_COUNT, jnp.int32)
-        return Position(jnp.asarray(count, jnp.int32), period, jnp.zeros([], jnp.int32))
+        t_cur = jnp.asarray(count, jnp.int32)
+        cycle = jnp.full(t_cur.shape, 0 if callable(self.schedule) else CONSTANT, jnp.int32)
+        return Position(t_cur, jnp.full(t_cur.shape, checks.MAX_COUNT, jnp.int32), cycle)
 
     def advance(self, position: Position) -> Position:
         """Return the next count; the greatest one stays."""
@@ -83,6 +111,10 @@ class Counted(Cycles):
     def eta(self, position: Position) -> chex.Array:
         """Return the schedule's factor at this count."""
         return self(position.t_cur)
+
+    def peaks(self, updates: int) -> np.ndarray:
+        """Return counts over the whole run, all of them or 2^20: what a function says is known by asking."""
+        return np.unique(np.linspace(0, updates - 1, min(updates, 2**20)).astype(np.int64))
 
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
         """Return a constant itself, so that changing it takes effect at once; of a function, the stored factor."""

@@ -1,31 +1,72 @@
-"""Where an optimizer stands, read from its state."""
+"""The learning rate and the position of the schedule, read from an optimizer's state."""
 
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import optax
 
 from adamw_jax._rates.owner import LearningRateState, ScheduleState
+from adamw_jax._tree import checks
 from adamw_jax._tree.state import nodes_of, value_of
 
 
 class Current(NamedTuple):
-    """What `current` returns: scalar arrays, None for what the state does not have.
+    """Result of `current`: scalar arrays, with an axis per run in a state of mapped runs; None if the state has none.
 
     Attributes:
       count: updates made.
       learning_rate: alpha of the latest update; before the first, the one that it will use.
-      eta: the schedule's factor for the next update; negative where that update has yet to compute it.
+      eta: the schedule's factor of the next update; negative after `restart` and `set_position`, for that update
+        computes it.
+      rate: the effective rate alpha eta; alpha where there is no schedule. Negative where eta is.
       t_cur: updates made in the current cycle; negative during a warm-up.
       period: updates in the current cycle.
-      cycle: index of the current cycle.
+      cycle: index of the current cycle; -1 where the schedule is a number.
     """
 
     count: Any
     learning_rate: Any
     eta: Any
+    rate: Any
     t_cur: Any
     period: Any
     cycle: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return {name: Python number} for a logger, lists for mapped runs; without the fields that are None."""
+        return {name: np.asarray(value).tolist() for name, value in self._asdict().items() if value is not None}
+
+    def __repr__(self) -> str:
+        given = [f"{name}={_text(value)}" for name, value in self._asdict().items() if value is not None]
+        return f"Current({', '.join(given)})"
+
+
+def _text(value: Any) -> str:
+    """Return a number in six digits, integers in all; those of mapped runs in a list; the type of a traced one."""
+    if checks.is_traced(value):
+        return str(jax.typeof(value))
+    if np.ndim(value):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(int(value)) if np.issubdtype(np.result_type(value), np.integer) else f"{float(value):.6g}"
+
+
+def injected(state: Any) -> dict[str, Any]:
+    """Return the hyperparameters that `optax.inject_hyperparams` holds for an owner in a state.
+
+    Returns:
+      name -> the number that the next update uses; None of a function of the count, whose next number is not stored.
+    """
+
+    def is_injecting(node: Any) -> bool:
+        return "hyperparams" in getattr(node, "_fields", ())
+
+    found: dict[str, Any] = {}
+    for node in filter(is_injecting, jax.tree.leaves(state, is_leaf=is_injecting)):
+        moving = getattr(node, "hyperparams_states", {})
+        found |= {name: None if name in moving else value for name, value in node.hyperparams.items()}
+        found |= injected(node.inner_state)
+    return found
 
 
 def current(state: optax.OptState) -> Current:
@@ -35,14 +76,17 @@ def current(state: optax.OptState) -> Current:
       state: any state that contains a `LearningRateState`, a `ScheduleState` or both, one of each: chained, masked,
         inside other optimizers, in a framework's boxes, or with a leading axis per run.
 
+    Returns:
+      A `Current`, which prints in one line and has `to_dict()`.
+
     Raises:
-      ValueError: neither in the state, or several of a kind.
+      ValueError: neither in the state, or several of a kind; a schedule that `optax.inject_hyperparams` evaluates, for
+        its next factor is not in the state.
 
     >>> import jax.numpy as jnp
     >>> from adamw_jax import adamw, cosine_warm_restarts
-    >>> state = adamw(0.5, schedule=cosine_warm_restarts(10)).init(jnp.zeros(1))
-    >>> print(current(state).learning_rate, current(state).eta, current(state).t_cur)
-    0.5 1.0 0
+    >>> current(adamw(0.5, schedule=cosine_warm_restarts(10)).init(jnp.zeros(1)))
+    Current(count=0, learning_rate=0.5, eta=1, rate=0.5, t_cur=0, period=10, cycle=0)
     """
     found: dict[type, Any] = {}
     for kind in (LearningRateState, ScheduleState):
@@ -58,6 +102,16 @@ def current(state: optax.OptState) -> Current:
     def read(kind: type, *names: str) -> list[Any]:
         return [value_of(getattr(found[kind], name)) if kind in found else None for name in names]
 
-    return Current(
-        *read(LearningRateState, "count", "learning_rate"), *read(ScheduleState, "eta", "t_cur", "period", "cycle")
-    )
+    count, learning_rate = read(LearningRateState, "count", "learning_rate")
+    eta, *position = read(ScheduleState, "eta", "t_cur", "period", "cycle")
+    hyperparameters = injected(state)
+    if eta is not None and "schedule" in hyperparameters:
+        eta = hyperparameters["schedule"]
+        if eta is None:
+            raise ValueError(
+                "`state` must hold the next factor of its schedule, but optax.inject_hyperparams keeps only the latest "
+                'number of a function: write inject_hyperparams(..., static_args="schedule"), got a state with the '
+                "hyperparameter 'schedule'"
+            )
+    rate = eta if learning_rate is None else learning_rate if eta is None else learning_rate * eta
+    return Current(count, learning_rate, eta, rate, *position)

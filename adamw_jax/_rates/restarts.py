@@ -6,6 +6,7 @@ from typing import ClassVar
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adamw_jax._rates.periods import cycle_table, fraction_of, next_period
 from adamw_jax._rates.position import Cycles, Position
@@ -70,6 +71,14 @@ class WarmRestarts(Cycles):
             goes_on, step, (zero, jnp.asarray(self.period, jnp.int32), zero)
         )
         return found
+
+    def peaks(self, updates: int) -> np.ndarray:
+        """Return the first counts of the cycles, but of those of one length only two, and the last count."""
+        last, warmup = updates - 1, int(self.warmup)
+        starts, periods = cycle_table(int(self.period), float(fraction_of(self.t_mult)))
+        last_start = starts[-1] + max(last - warmup - starts[-1], 0) // periods[-1] * periods[-1]
+        counts = np.asarray([*starts, last_start] if self.autorestart else [0], np.int64) + warmup
+        return np.append(counts[counts < last], last)
 
     def advance(self, position: Position) -> Position:
         """Return the position one update later: t_cur + 1, or the start of the next cycle."""
@@ -143,7 +152,7 @@ def cosine_warm_restarts(
       `with_schedule`, its position is kept in the optimizer's state instead, where it can be read and moved.
 
     Raises:
-      TypeError, ValueError: an argument of another kind or out of range.
+      TypeError, ValueError: an argument of another kind or out of range, or a ratio of cycles with autorestart=False.
 
     Source: Loshchilov & Hutter, arXiv 1608.03983, equation 5, and arXiv 1711.05101, equation 14.
 
@@ -161,4 +170,7 @@ def cosine_warm_restarts(
     checks.check_flag("endpoint", endpoint)
     checks.check_count("warmup", warmup, low=0)
     checks.check_flag("autorestart", autorestart)
+    for name, ratio in (("t_mult", t_mult), ("eta_max_decay", eta_max_decay)):
+        if not (autorestart or checks.is_traced(ratio) or checks.equals(ratio, 1)):
+            raise ValueError(f"`{name}` must be 1 with autorestart=False, for no further cycle begins, got {ratio}")
     return WarmRestarts(period, t_mult, eta_min, eta_max, eta_max_decay, endpoint, warmup, autorestart)

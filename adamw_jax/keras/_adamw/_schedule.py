@@ -50,5 +50,6 @@ def settable_cosine(period: int, t_mult: float, autorestart: bool, **settable: A
       **settable: `eta_min` and `eta_max`, and `following`.
     """
     following = settable.pop("following", None)
-    cosine = cosine_warm_restarts(period, t_mult=t_mult, autorestart=autorestart, **settable)
+    ratio = t_mult if autorestart else 1  # without a next cycle it has no meaning
+    cosine = cosine_warm_restarts(period, t_mult=ratio, autorestart=autorestart, **settable)
     return SettableCosine(**vars(cosine), following=following)
