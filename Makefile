@@ -76,6 +76,11 @@ compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
 	.compiled/gpu/bin/python -m pytest -n 0 tests/test_compiled_gpu.py
 	.compiled/tpu/bin/python -m pytest -n 0 tests/test_compiled_tpu.py
 
+# Laws under the oldest supported versions, some between, and the newest: an environment each, under .range/.
+.PHONY: range
+range:
+	$(PYTHON) -m benchmarks.range
+
 .compiled/%/.filled: pyproject.toml
 	$(PYTHON) -m venv .compiled/$*
 	.compiled/$*/bin/python -m pip install --quiet --editable ".[compiled-$*]"
@@ -96,7 +101,7 @@ compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
 	touch .venv/.demo $@
 
 clean:
-	rm -rf .venv .compiled .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
+	rm -rf .venv .compiled .range .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
 BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions transfer
 

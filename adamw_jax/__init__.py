@@ -63,8 +63,10 @@ from adamw_jax._optimizer import (
 from adamw_jax._optimizer.options import where_is as _where_is
 from adamw_jax._rates import (
     Current as Current,
+    cosine as cosine,
     cosine_warm_restarts as cosine_warm_restarts,
     current as current,
+    linear as linear,
     linear_warmup as linear_warmup,
     reschedule as reschedule,
     restart as restart,

@@ -396,6 +396,19 @@ ROWS = [
             "PyTreeDef({'dense': {'bias': *, 'kernel': *}})"
         ),
     ),
+    (
+        lambda: aj.cosine(100, warmup=100),
+        ValueError,
+        "`warmup` must be less than `updates`, which contain it, got 100 of 100 updates",
+    ),
+    (
+        lambda: aj.linear(100, 200),
+        ValueError,
+        "`warmup` must be less than `updates`, which contain it, got 200 of 100 updates",
+    ),
+    (lambda: aj.linear(100, end=1.5), ValueError, "`end` must be a finite number in [0, 1], got 1.5"),
+    (lambda: aj.cosine(100, end=-0.1), ValueError, "`end` must be a finite number in [0, 1], got -0.1"),
+    (lambda: aj.cosine(0.5), ValueError, "`updates` must be an integer from 1 to 2147483647, got 0.5"),
     (lambda: aj.cosine_warm_restarts(0), ValueError, "`period` must be an integer from 1 to 2147483647, got 0"),
     (lambda: aj.cosine_warm_restarts(2.5), ValueError, "`period` must be an integer from 1 to 2147483647, got 2.5"),
     (

@@ -140,6 +140,13 @@ TABLE = [
 ]
 
 SCHEDULES = [
+    Row("cosine(T)", optax="optax.cosine_decay_schedule(1.0, T)"),
+    Row("cosine(T, warmup=3, end=0.1)", optax="optax.warmup_cosine_decay_schedule(0.0, 1.0, 3, T, 0.1)"),
+    Row("linear(T)", optax="optax.linear_schedule(1.0, 0.0, T)"),
+    Row(
+        "linear(T, warmup=3, end=0.1)",
+        optax="optax.join_schedules([optax.linear_schedule(0.0, 1.0, 3), optax.linear_schedule(1.0, 0.1, T - 3)], [3])",
+    ),
     Row(
         "cosine_warm_restarts(T, t_mult=t_mult, endpoint=False)",
         optax="optax.sgdr_schedule([dict(init_value=1.0, peak_value=1.0, decay_steps=T * t_mult**i, warmup_steps=0, "

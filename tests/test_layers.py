@@ -245,7 +245,68 @@ def test_conversions_for_another_run_in_numbers():
     assert aj.convert_decay(0.3, "paper", "paper") == 0.3
 
 
+ALIASES = [("torch", "pytorch"), ("torch", "optax"), ("torch", "keras"), ("normalized", "keras-adamw")]
+
+
+@pytest.mark.parametrize(("name", "other"), ALIASES)
+def test_conventions_with_two_names_are_one(name, other):
+    options = {"learning_rate": 0.01, "updates": 100}
+    for to in ("torch", "paper", "normalized", "timescale"):
+        assert aj.convert_decay(0.3, name, to, **options) == aj.convert_decay(0.3, other, to, **options)
+        assert aj.convert_decay(0.3, to, name, **options) == aj.convert_decay(0.3, to, other, **options)
+    assert aj.convert_decay(0.3, name, other) == 0.3
+
+
+def test_a_timescale_in_updates_is_one_of_its_own_run():
+    assert aj.convert_decay(0.01, "paper", "timescale", batch=(32, 128)) == pytest.approx(25.0, rel=1e-14)
+    assert aj.convert_decay(100.0, "timescale", "paper", batch=(32, 128)) == pytest.approx(0.04, rel=1e-14)
+    assert aj.convert_decay(100.0, "timescale", "timescale", batch=(32, 128)) == pytest.approx(25.0, rel=1e-14)
+    # In epochs it stays, whatever the batch.
+    assert aj.convert_decay(0.01, "paper", "timescale", batch=(32, 128), updates_per_epoch=50) == pytest.approx(2.0)
+
+
+def test_the_infinity_that_a_conversion_gives_is_read():
+    options = {"learning_rate": 0.01, "updates": 100}
+    for name in ("torch", "paper", "normalized"):
+        assert aj.convert_decay(aj.convert_decay(0.0, name, "timescale", **options), "timescale", name, **options) == 0
+    assert aj.convert_decay(float("inf"), "timescale", "timescale") == float("inf")
+    assert float(jax.jit(lambda scale: aj.convert_decay(scale, "timescale", "paper"))(jnp.inf)) == 0
+    assert float(jax.jit(lambda decay: aj.convert_decay(decay, "paper", "timescale"))(0)) == float("inf")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16", "float16"])
+def test_the_numbers_of_a_conversion_may_have_any_dtype(dtype):
+    def convert(value, learning_rate, updates, before, after):
+        return aj.convert_decay(
+            value, "torch", "normalized", learning_rate=learning_rate, updates=updates, batch=(before, after)
+        )
+
+    numbers = (2, 3, 16, 4, 8)
+    expected = convert(*numbers)
+    assert type(expected) is float
+    typed = [jnp.asarray(number, dtype) for number in numbers]
+    assert convert(*typed) == expected
+    with jax.numpy_dtype_promotion("strict"):
+        traced = jax.jit(convert)(*typed)
+    assert traced.dtype == jnp.float32
+    np.testing.assert_allclose(traced, expected, rtol=1e-6)  # float32
+
+
 BAD = {
+    "nearest": (lambda: aj.convert_decay(0.1, "pytroch", "paper"), "got 'pytroch': did you mean 'pytorch'?"),
+    "nearest to": (lambda: aj.convert_decay(0.1, "paper", "keras_adamw"), "'keras_adamw': did you mean 'keras-adamw'?"),
+    "unused updates": (
+        lambda: aj.convert_decay(0.1, "paper", "paper", updates=(1000, 2000)),
+        "`updates` must be one number to convert 'paper' to 'paper', for neither depends on it, got .* 'normalized'",
+    ),
+    "unused updates with a batch": (
+        lambda: aj.convert_decay(0.1, "paper", "optax", learning_rate=0.1, updates=(1000, 2000), batch=(32, 64)),
+        "`updates` must be one number to convert 'paper' to 'optax', for neither depends on it, got .* 'normalized'",
+    ),
+    "unused rate": (
+        lambda: aj.convert_decay(0.1, "paper", "timescale", learning_rate=(0.1, 0.2)),
+        "`learning_rate` must be one number to convert 'paper' to 'timescale', for neither depends on it",
+    ),
     "from": (lambda: aj.convert_decay(0.1, "tf", "torch"), r"`from_` must be one of 'torch', .*, got 'tf'"),
     "to": (lambda: aj.convert_decay(0.1, "torch", "tf"), r"`to` must be one of 'torch', .*, got 'tf'"),
     "value": (lambda: aj.convert_decay(-1, "torch", "paper"), r"`value` must be a finite number in \[0, inf\), got -1"),

@@ -220,6 +220,7 @@ CURRENT = {
 }
 
 
+@pytest.mark.usefixtures("lenient")  # MultiSteps promotes
 @pytest.mark.parametrize("name", CURRENT)
 def test_current_prints_in_one_line_and_has_the_effective_rate(name):
     make, text = CURRENT[name]

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import adamw_jax as aj
-from adamw_jax._rates.position import cycles_of
 from adamw_jax._tree.checks import MAX_COUNT
 
 SHAPES = [(1, 1), (1, 2), (10, 1.1), (100, 1.1), (100, 1.2), (7, 1.5), (10, 0.5), (50, 1), (10**6, 1.0001)]
@@ -104,20 +104,19 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("updates", [1, 2, 17, 40])
-def test_the_largest_factor_and_the_shortest_cycle_of_a_run(name, updates):
+def test_the_peaks_of_a_run_have_its_largest_factor_and_all_lengths_of_its_cycles(name, updates):
     schedule = aj.cosine_warm_restarts(**RUNS[name])
-    counts = jnp.arange(updates)
-    position = schedule.position(counts)
-    assert schedule.largest(updates) == float(schedule.eta(position).max())
-    assert schedule.shortest_period(updates) == int(position.period.min())
-    assert len(schedule.peaks(10**6)) < 100
+    everywhere, peaks = (
+        schedule.position(jnp.asarray(x, jnp.int32)) for x in (range(updates), schedule.peaks(updates))
+    )
+    assert float(schedule.eta(peaks).max()) == float(schedule.eta(everywhere).max())
+    assert set(peaks.period.tolist()) == set(everywhere.period.tolist())
+    assert len(schedule.peaks(10**9)) < 100
 
 
-@pytest.mark.parametrize("schedule", [0.5, lambda count: 1.0 / (count + 1.0), lambda count: count / 8.0])
-def test_the_largest_factor_of_a_function_or_a_number(schedule):
+@pytest.mark.parametrize("schedule", [0.5, optax.constant_schedule(0.5)])
+def test_the_position_of_a_number_says_so(schedule):
     tx = aj.with_schedule(schedule, aj.scale_by_rates("eta"))
-    factors = [float(schedule(count)) if callable(schedule) else schedule for count in np.arange(20, dtype=np.float32)]
-    assert cycles_of(schedule).largest(20) == max(factors)
     assert int(tx.init(jnp.ones(1)).cycle) == (0 if callable(schedule) else -1)
 
 
@@ -125,3 +124,24 @@ def test_without_restarts_a_position_of_many_counts_has_their_shape():
     position = aj.cosine_warm_restarts(4, autorestart=False).position(jnp.arange(6))
     assert [field.shape for field in position] == [(6,)] * 3
     assert (position.t_cur.tolist(), position.period.tolist()) == (list(range(6)), [4] * 6)
+
+
+@pytest.mark.parametrize("make", [aj.cosine, aj.linear])
+def test_the_schedules_of_one_run(make):
+    schedule = make(20, warmup=4, end=0.25)
+    values = schedule(jnp.arange(30))
+    assert values[:5].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert (values[20:] == 0.25).all()
+    assert (np.diff(values[4:21]) < 0).all()
+    assert make(20)(0) == make(20, warmup=1)(1) == 1
+    assert make(20)(20) == make(20)(2**31 - 1) == 0
+    assert float(make(2**31 - 1)(2**31 - 2)) < 1e-6
+
+    def eta(count, updates, warmup, end):
+        return make(updates, warmup=warmup, end=end)(count)
+
+    # Traced, one minus the end is taken in float32.
+    np.testing.assert_allclose(jax.jit(eta)(jnp.arange(30), 20, 4, 0.25), values, atol=1e-7)
+    np.testing.assert_allclose(eta(jnp.arange(30), jnp.int32(20), np.int16(4), jnp.bfloat16(0.25)), values, atol=1e-7)
+    narrow = jax.jit(eta)(jnp.arange(30), jnp.float32(20), jnp.uint8(4), jnp.bfloat16(0.25))
+    np.testing.assert_allclose(narrow, values, atol=1e-7)

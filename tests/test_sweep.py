@@ -11,6 +11,7 @@ import pytest
 
 import adamw_jax as aj
 from adamw_jax import plot
+from tests.running import quick_jit
 
 RATES, DECAYS = [0.01, 0.1, 0.3], [0.0, 0.05]
 GRID = {"learning_rate": RATES, "weight_decay": DECAYS}
@@ -121,6 +122,43 @@ def test_a_list_of_points():
 def test_integers_stay_integers():
     runs = aj.sweep(lambda period: aj.cosine_warm_restarts(period)(jnp.arange(4)), {"period": [2, 3]})
     np.testing.assert_allclose(runs.values, [[1, 0, 1, 0], [1, 0.5, 0, 1]], atol=1e-6)
+
+
+NUMBERS = {"learning_rate": 1, "l1": 0, "l2": 1, "multiplier": 2, "eps": 1, "interval": 4, "period": 3, "t_mult": 2}
+
+
+def train_by_numbers(learning_rate, l1, l2, multiplier, eps, interval, period, t_mult):
+    tx = aj.adamw(
+        learning_rate,
+        eps=eps,
+        weight_decay={"": (l1, l2)},
+        proximal_l1={"": l1},
+        lr_multipliers={"": multiplier},
+        multiplier_scales_decay=True,
+        normalize_decay=interval,
+        schedule=aj.cosine_warm_restarts(period, t_mult=t_mult),
+    )
+    params = {"w": jnp.ones(2)}
+    state = tx.init(params)
+    for _ in range(3):
+        updates, state = tx.update({"w": jnp.ones(2)}, state, params)
+        params = optax.apply_updates(params, updates)
+    return params["w"]
+
+
+def test_integer_hyperparameters_train_as_floats_do():
+    points = [NUMBERS, NUMBERS | {"multiplier": 0}, NUMBERS | {"l1": 1, "l2": 0}]
+    whole = aj.sweep(train_by_numbers, points)
+    floats = aj.sweep(train_by_numbers, [{name: float(value) for name, value in point.items()} for point in points])
+    np.testing.assert_array_equal(whole.values, floats.values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bfloat16"])
+def test_traced_numbers_of_any_dtype_train_as_floats_do(dtype):
+    expected = quick_jit(train_by_numbers)(**{name: jnp.float32(value) for name, value in NUMBERS.items()})
+    with jax.numpy_dtype_promotion("strict"):
+        got = quick_jit(train_by_numbers)(**{name: jnp.asarray(value, dtype) for name, value in NUMBERS.items()})
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_the_best_point():

@@ -1,35 +1,79 @@
 """One decay in the conventions of different libraries and papers, and for another run."""
 
+import difflib
+import math
 from typing import Any
+
+import jax.numpy as jnp
 
 from adamw_jax._decay.factor import normalization
 from adamw_jax._rules.scaling import Growth
 from adamw_jax._rules.scaling_tables import DEFAULT
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar
+from adamw_jax._tree.width import as_scalar
 
-CONVENTIONS = ("torch", "optax", "keras", "paper", "normalized", "timescale")
+CONVENTIONS = {
+    "torch": "rate",
+    "pytorch": "rate",
+    "optax": "rate",
+    "keras": "rate",
+    "paper": "paper",
+    "normalized": "normalized",
+    "keras-adamw": "normalized",
+    "timescale": "timescale",
+}
+"""Names of the conventions, and what each of them is."""
+
+NEEDED = {"rate": "learning_rate", "paper": None, "normalized": "updates", "timescale": "updates_per_epoch"}
+"""The argument that a convention depends on."""
+
+
+def _number(x: Any) -> Any:
+    """Return a checked number as a float, of a traced one a scalar of the default width."""
+    return as_scalar(x) if checks.is_traced(x) else float(x)
 
 
 def _of_both_runs(name: str, value: Any) -> tuple[Any, Any]:
     """Return a number, or a pair, as checked numbers > 0 of the run before and the run after."""
-    if not isinstance(value, (tuple, list)):
-        value = (value, value)
-    if len(value) != 2:
+    given = value if isinstance(value, (tuple, list)) else (value,)
+    if isinstance(value, (tuple, list)) and len(value) != 2:
         raise ValueError(f"`{name}` must be a number or a pair (before, after), got {value!r}")
-    before, after = (x if x is None else checks.check_number(name, x, low=0, open_low=True) for x in value)
-    return before, after
+    numbers = [x if x is None else _number(checks.check_number(name, x, low=0, open_low=True)) for x in given]
+    return numbers[0], numbers[-1]
 
 
-def _share_of_one(convention: str, learning_rate: Any, updates: Any, per_epoch: Any) -> Any:
+def _share_of_one(name: str, numbers: dict[str, Any]) -> Any:
     """Return what share of a weight a value of 1 takes away per update; for a timescale, which is its inverse, too."""
-    needed = {"paper": ("", 1.0), "normalized": ("updates", updates), "timescale": ("updates_per_epoch", per_epoch)}
-    name, number = needed.get(convention, ("learning_rate", learning_rate))
-    if number is None:
-        raise ValueError(f"`{name}` must be given to convert a decay of convention {convention!r}, got None")
+    convention = CONVENTIONS[name]
+    needed = NEEDED[convention]
+    if needed is None:
+        return 1.0
+    if numbers[needed] is None:
+        raise ValueError(f"`{needed}` must be given to convert a decay of convention {name!r}, got None")
     if convention == "normalized":
-        return normalization(number)
-    return 1 / number if convention == "timescale" else number
+        return normalization(numbers[needed])
+    return 1 / numbers[needed] if convention == "timescale" else numbers[needed]
+
+
+def _is_product(product: Any, *factors: Any) -> bool:
+    """Return True if numbers are known to be a product, or some are traced."""
+    traced = any(map(checks.is_traced, (product, *factors)))
+    return traced or math.isclose(product, math.prod(factors), rel_tol=1e-6)
+
+
+def _refuse_unused(pairs: dict[str, tuple[Any, Any]], given: dict[str, Any], from_: str, to: str, ratio: Any) -> None:
+    """Raise where a number changes between the runs and neither convention depends on it, nor the batch explains it."""
+    used = {NEEDED[CONVENTIONS[name]] for name in (from_, to)}
+    for name, (before, after) in pairs.items():
+        if name in used or any(x is None or checks.is_traced(x) for x in (before, after)) or before == after:
+            continue
+        if ratio is None or (name != "learning_rate" and not _is_product(before, after, ratio)):
+            raise ValueError(
+                f"`{name}` must be one number to convert {from_!r} to {to!r}, for neither depends on it, got "
+                f"{given[name]!r}: for another batch give batch=(before, after), for another length convert to "
+                "'normalized' and back"
+            )
 
 
 def convert_decay(
@@ -39,68 +83,84 @@ def convert_decay(
     *,
     learning_rate: Scalar | tuple[Scalar, Scalar] | None = None,
     updates: Scalar | tuple[Scalar, Scalar] | None = None,
-    updates_per_epoch: Scalar | tuple[Scalar, Scalar] = 1,
+    updates_per_epoch: Scalar | tuple[Scalar, Scalar] | None = None,
     batch: tuple[Scalar, Scalar] | None = None,
 ) -> Scalar:
-    """Return the number that makes another convention, or another run, decay alike.
+    """Return the decay in another convention, or for another run, that takes the same share of a weight per update.
 
-    Each convention says in its own way what share s of a weight an update at the peak of the schedule takes away:
+    The share s that an update at the peak of the schedule takes away:
 
-        "torch", "optax", "keras"    s = alpha value            coupling="learning_rate"
-        "paper"                      s = value                  coupling="schedule", or "constant"
-        "normalized"                 s = value sqrt(1 / T)      coupling="schedule", normalize_decay=T
-        "timescale"                  s = 1 / (value M)          the weights average over the last `value` epochs
+        "optax", "torch", "pytorch", "keras"     s = alpha value            coupling="learning_rate"
+        "paper"                                  s = value                  coupling="schedule", or "constant"
+        "normalized", "keras-adamw"              s = value sqrt(1 / T)      coupling="schedule", normalize_decay=T
+        "timescale"                              s = 1 / (value M)          weights average over `value` epochs
 
     For another run every number may be a pair (before, after). The share stays as it is, whatever becomes of rate and
-    width; with another batch it goes with the batch, so that a weight is forgotten after as many examples as before:
+    width; with another batch it is proportional to the batch, so that a weight is forgotten after as many examples as
+    before:
 
         s after = s before * batch after / batch before
 
-    This is one part of `transfer`, from whose tables it takes the power; another number of tokens or another width is a
-    matter for the whole.
+    The power is that of `transfer`'s tables, which also scale the other numbers of a run.
 
     Args:
-      value: the decay in the convention `from_`; >= 0, a timescale > 0 (in epochs of M updates).
+      value: the decay in the convention `from_`; >= 0, a timescale > 0 (in epochs of M updates), infinity for none.
       from_, to: the conventions.
-      learning_rate: alpha, > 0, for "torch", "optax" and "keras"; a pair where it changes, with the width, say.
+      learning_rate: alpha, > 0, for "optax" and the like; a pair where it changes, with the width, say.
       updates: T, the updates of the run or of the normalization's interval, for "normalized".
-      updates_per_epoch: M; with the default of 1 a timescale is in updates.
+      updates_per_epoch: M; None: a timescale is in updates of its own run.
       batch: (before, after), in any unit, for the same examples: a T or M that is one number is then the run's before,
         and becomes T, M * batch before / batch after.
 
     Returns:
-      The decay in the convention `to`; infinity for the timescale of no decay.
+      The decay in the convention `to`, a float, or a traced scalar; infinity for the timescale of no decay.
 
     Raises:
-      ValueError, TypeError: an unknown convention, a number that is missing or out of range, a batch that is no pair.
+      ValueError, TypeError: an unknown convention, a number that is missing or out of range, a batch that is no pair, a
+        length that changes and on which neither convention depends.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, appendix B.1 ("normalized"); Wang & Aitchison, arXiv 2405.13698,
     where the timescale in updates is 1 / (alpha lambda) ("timescale") and stays the same in epochs.
 
+    >>> convert_decay(0.1, "optax", "paper", learning_rate=0.01)
+    0.001
     >>> convert_decay(0.1, "torch", "timescale", learning_rate=0.01, updates_per_epoch=100)
     10.0
     >>> convert_decay(0.1, "torch", "torch", learning_rate=(0.01, 0.005), batch=(32, 128))
     0.8
     """
-    checks.check_choice("from_", from_, CONVENTIONS)
-    checks.check_choice("to", to, CONVENTIONS)
-    checks.check_number("value", value, low=0, open_low=from_ == "timescale")
+    for name, convention in (("from_", from_), ("to", to)):
+        if convention not in CONVENTIONS:
+            near = difflib.get_close_matches(str(convention), CONVENTIONS, 1, 0.5)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, CONVENTIONS))}, got {convention!r}{hint}")
+    is_timescale = CONVENTIONS[from_] == "timescale"
+    if not (is_timescale and checks.is_number(value) and checks.equals(value, math.inf)):
+        checks.check_number("value", value, low=0, open_low=is_timescale)
+    value = _number(value)
     if batch is not None and not isinstance(batch, (tuple, list)):
         raise ValueError(f"`batch` must be a pair (before, after), got {batch!r}")
-    small, large = (1, 1) if batch is None else _of_both_runs("batch", batch)
-
-    def numbers(name: str, given: Any) -> tuple[Any, Any]:
-        before, after = _of_both_runs(name, given)
-        follows = batch is not None and before is not None and not isinstance(given, (tuple, list))
-        return (before, before * small / large) if follows else (before, after)
-
-    rates = _of_both_runs("learning_rate", learning_rate)
-    counts, epochs = numbers("updates", updates), numbers("updates_per_epoch", updates_per_epoch)
-    if from_ == to and batch is None and all(a is b for a, b in (rates, counts, epochs)):
+    small, large = (1.0, 1.0) if batch is None else _of_both_runs("batch", batch)
+    given = {"learning_rate": learning_rate, "updates": updates, "updates_per_epoch": updates_per_epoch}
+    pairs = {name: _of_both_runs(name, number) for name, number in given.items()}
+    if batch is not None:
+        for name in ("updates", "updates_per_epoch"):
+            if checks.is_number(given[name]):
+                pairs[name] = (pairs[name][0], pairs[name][0] * small / large)
+    _refuse_unused(pairs, given, from_, to, None if batch is None else large / small)
+    if updates_per_epoch is None:
+        pairs["updates_per_epoch"] = (1.0, 1.0)
+    if CONVENTIONS[from_] == CONVENTIONS[to] and batch is None and all(a is b for a, b in pairs.values()):
         return value
-    unit, unit_to = (_share_of_one(name, *each) for name, *each in zip((from_, to), rates, counts, epochs, strict=True))
-    share = unit * (1 / value if from_ == "timescale" else value)
+    unit, unit_to = (
+        _share_of_one(name, {key: pair[run] for key, pair in pairs.items()}) for run, name in enumerate((from_, to))
+    )
+    share = unit * (1 / value if is_timescale else value)
     share = share if batch is None else share * Growth(batch=large / small).factor(DEFAULT.exponents("decay"))
-    if to == "timescale":
-        return float("inf") if checks.equals(share, 0) else unit_to / share
-    return share / unit_to
+    if CONVENTIONS[to] == "timescale":
+        return math.inf if checks.equals(share, 0) else _finished(unit_to / share)
+    return _finished(share / unit_to)
+
+
+def _finished(number: Any) -> Scalar:
+    return jnp.asarray(number) if checks.is_traced(number) else float(number)

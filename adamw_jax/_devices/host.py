@@ -15,8 +15,8 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.state import parameter_of
 from adamw_jax._tree.typing import Params, Updates
 
-HOST = jax.memory.Space.Host
-DEVICE = jax.memory.Space.Device
+SPACES: Any = getattr(getattr(jax, "memory", None), "Space", None)
+"""`jax.memory.Space`, where this version of JAX has it."""
 
 KIND = "pinned_host"
 """What a backend calls the host's memory from which it copies while it computes."""
@@ -25,22 +25,28 @@ KIND = "pinned_host"
 def in_host_memory(leaf: Any) -> bool:
     """Return True if an array, a tracer, a shape or a sharding belongs to the host's memory."""
     if checks.is_traced(leaf):
-        return jax.typeof(leaf).memory_space is HOST
+        return SPACES is not None and jax.typeof(leaf).memory_space is SPACES.Host
     placed = leaf if isinstance(leaf, jax.sharding.Sharding) else getattr(leaf, "sharding", None)
     return getattr(placed, "memory_kind", None) == KIND
 
 
 def with_memory_of(init: Callable[..., Any], params: Params, shardings: chex.ArrayTree) -> chex.ArrayTree:
     """Return the shardings of a state, each with the memory in which `init` leaves the array."""
+    if SPACES is None:
+        return shardings
     avals = jax.make_jaxpr(init)(params).out_avals
     placed, structure = jax.tree.flatten(shardings)
-    kinds = [aval.memory_space is HOST for aval in avals]
+    kinds = [aval.memory_space is SPACES.Host for aval in avals]
     return jax.tree.unflatten(
         structure, [s.with_memory_kind(KIND) if host else s for s, host in zip(placed, kinds, strict=True)]
     )
 
 
 def _check_backend() -> None:
+    if SPACES is None:
+        raise NotImplementedError(
+            f"`with_host_state` needs jax.memory, which JAX {jax.__version__} does not have: install a newer JAX"
+        )
     kinds = {memory.kind for memory in jax.devices()[0].addressable_memories()}
     if KIND not in kinds:
         raise ValueError(
@@ -164,7 +170,9 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
             names = sorted({checks.path_text(path) for path, leaf in paths})
             raise ValueError(f"`parts` must find arrays of the state, got {parts!r}, and the state has {names}")
         # All of it is committed, or the second step would be another program than the first.
-        return jax.tree.map(lambda x: x if in_host_memory(x) else jax.device_put(x, DEVICE), move(state, HOST))
+        return jax.tree.map(
+            lambda x: x if in_host_memory(x) else jax.device_put(x, SPACES.Device), move(state, SPACES.Host)
+        )
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
@@ -178,8 +186,8 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
                 )
 
         def whole(updates: Updates, state: optax.OptState, params: Params | None) -> Any:
-            new_updates, new_state = inner.update(updates, move(state, DEVICE), params, **extra_args)
-            return new_updates, move(new_state, HOST)
+            new_updates, new_state = inner.update(updates, move(state, SPACES.Device), params, **extra_args)
+            return new_updates, move(new_state, SPACES.Host)
 
         arguments = (updates, state, params)
         closed, shapes = jax.make_jaxpr(whole, return_shape=True)(*arguments)

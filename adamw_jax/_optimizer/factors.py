@@ -99,9 +99,11 @@ def factors_of_run(
     """Return the scalars at counts of a run among which each of them has its peak."""
     counts = counts_of(updates)
     restarts = schedule if isinstance(schedule, WarmRestarts) else None
-    if restarts is not None and not callable(learning_rate) and not grows(restarts):
+    if restarts is not None and not callable(learning_rate):
         shrinks = factor.normalize_decay == "cycle" and restarts.autorestart and float(restarts.t_mult) < 1
-        if int(restarts.warmup) <= counts[-1] and not shrinks:
+        if int(restarts.warmup) > counts[-1] or shrinks or grows(restarts):
+            counts = restarts.peaks(int(counts[-1]) + 1)
+        else:
             alpha, eta, period = (np.array([float(x)]) for x in (learning_rate, restarts.eta_max, restarts.period))
             return Factors(np.array([int(restarts.warmup)]), alpha, eta, period, factor)
     if not callable(learning_rate) and not callable(schedule):

@@ -10,4 +10,9 @@ from adamw_jax._rates.owner import (
 from adamw_jax._rates.readout import Current as Current, current as current
 from adamw_jax._rates.restarts import cosine_warm_restarts as cosine_warm_restarts
 from adamw_jax._rates.scale import scale_by_rates as scale_by_rates
-from adamw_jax._rates.shapes import linear_warmup as linear_warmup, warmup_stable_decay as warmup_stable_decay
+from adamw_jax._rates.shapes import (
+    cosine as cosine,
+    linear as linear,
+    linear_warmup as linear_warmup,
+    warmup_stable_decay as warmup_stable_decay,
+)

@@ -13,6 +13,7 @@ import numpy as np
 from adamw_jax._tree import checks
 from adamw_jax._tree.checks import MAX_COUNT
 from adamw_jax._tree.typing import Scalar
+from adamw_jax._tree.width import arithmetic_dtype
 
 WORD = 2**32 - 1
 """The largest uint32."""
@@ -76,7 +77,7 @@ def _ratio(t_mult: Scalar) -> Ratio:
 def _traced_ratio(t_mult: chex.Array) -> Ratio:
     if jnp.issubdtype(t_mult.dtype, jnp.integer):
         return Ratio(t_mult.astype(jnp.uint32), 0, 1, 0, np.uint32(WORD), False)
-    number = jnp.clip(t_mult.astype(jnp.promote_types(t_mult.dtype, jnp.float32)), 0, 2.0**31)
+    number = jnp.clip(t_mult.astype(arithmetic_dtype(t_mult)), 0, 2.0**31)
     whole = jnp.floor(number)
     part = number - whole
     thousandths = jnp.round(1000 * part)

@@ -5,9 +5,7 @@ import dataclasses
 from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import ScalarOrSchedule
@@ -57,31 +55,9 @@ class Cycles(abc.ABC):
     def eta(self, position: Position) -> chex.Array:
         """Return the factor at a position, in the default float width."""
 
-    @abc.abstractmethod
-    def peaks(self, updates: int) -> np.ndarray:
-        """Return counts of a run, int64, with the largest factor among their factors, and every length of a cycle."""
-
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
         """Return the factor of the update at a position: the stored eta, or while that is pending, the position's."""
         return jnp.where(eta < 0, self.eta(position), eta)
-
-    def largest(self, updates: int) -> float:
-        """Return the largest factor of the first `updates` updates, >= 1 of them, in which nobody intervenes.
-
-        >>> from adamw_jax import cosine_warm_restarts
-        >>> cosine_warm_restarts(10, eta_max_decay=2.0).largest(25)
-        4.0
-        """
-        return float(jnp.max(jax.vmap(self)(jnp.asarray(self.peaks(updates), jnp.int32))))
-
-    def shortest_period(self, updates: int) -> float:
-        """Return the length of the shortest cycle that the first `updates` updates, >= 1 of them, reach.
-
-        >>> from adamw_jax import cosine_warm_restarts
-        >>> cosine_warm_restarts(16, t_mult=0.5).shortest_period(24)
-        8.0
-        """
-        return float(jnp.min(self.position(jnp.asarray(self.peaks(updates), jnp.int32)).period))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,10 +87,6 @@ class Counted(Cycles):
     def eta(self, position: Position) -> chex.Array:
         """Return the schedule's factor at this count."""
         return self(position.t_cur)
-
-    def peaks(self, updates: int) -> np.ndarray:
-        """Return counts over the whole run, all of them or 2^20: what a function says is known by asking."""
-        return np.unique(np.linspace(0, updates - 1, min(updates, 2**20)).astype(np.int64))
 
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
         """Return a constant itself, so that changing it takes effect at once; of a function, the stored factor."""

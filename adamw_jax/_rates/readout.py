@@ -46,9 +46,10 @@ def _text(value: Any) -> str:
     """Return a number in six digits, integers in all; those of mapped runs in a list; the type of a traced one."""
     if checks.is_traced(value):
         return str(jax.typeof(value))
-    if np.ndim(value):
-        return f"[{', '.join(map(_text, value))}]"
-    return str(int(value)) if np.issubdtype(np.result_type(value), np.integer) else f"{float(value):.6g}"
+    numbers = np.asarray(value)
+    if numbers.ndim:
+        return f"[{', '.join(map(_text, numbers))}]"
+    return str(int(numbers)) if np.issubdtype(numbers.dtype, np.integer) else f"{float(numbers):.6g}"
 
 
 def injected(state: Any) -> dict[str, Any]:

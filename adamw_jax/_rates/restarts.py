@@ -73,7 +73,10 @@ class WarmRestarts(Cycles):
         return found
 
     def peaks(self, updates: int) -> np.ndarray:
-        """Return the first counts of the cycles, but of those of one length only two, and the last count."""
+        """Return counts of a run that have its largest eta and all T_i: those where cycles begin, and the last one.
+
+        Of the cycles of one length only the first and the last count.
+        """
         last, warmup = updates - 1, int(self.warmup)
         starts, periods = cycle_table(int(self.period), float(fraction_of(self.t_mult)))
         last_start = starts[-1] + max(last - warmup - starts[-1], 0) // periods[-1] * periods[-1]

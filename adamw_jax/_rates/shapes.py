@@ -1,14 +1,11 @@
-"""Schedules of one run, count -> factor: linear warm-up, warmup-stable-decay."""
+"""Schedules of one run, count -> factor: cosine, linear, linear warm-up, warmup-stable-decay."""
 
-import dataclasses
-import functools
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from collections.abc import Callable
 
 import chex
 import jax.numpy as jnp
 
+from adamw_jax._rates.named import named
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar, Schedule
 
@@ -20,42 +17,76 @@ SHAPES: dict[str, Callable[[chex.Array], chex.Array]] = {
 """How the factor falls from 1 to 0 while x goes from 0 to 1."""
 
 
-P = ParamSpec("P")
+@named
+def cosine(updates: Scalar, warmup: Scalar = 0, end: Scalar = 0.0) -> Schedule:
+    """Return the schedule of a run that falls along a cosine, after a warm-up from 0, and then stays.
 
+        k < warmup     eta_k = k / warmup
+        else           eta_k = end + (1 - end) (1 + cos(pi x)) / 2,   x = min((k - warmup) / (updates - warmup), 1)
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Named:
-    """A schedule with the function that made it and its arguments, so that a file can hold it.
+    For one run; `cosine_warm_restarts` jumps back to its peak after a cycle. The schedule is
+    `optax.warmup_cosine_decay_schedule(0, peak, warmup, updates, end * peak)` divided by its peak.
 
-    Attributes:
-      schedule: count -> factor.
-      label: name of the function.
-      arguments: name -> value.
+    Args:
+      updates: length of the run with its warm-up, an integer; eta_k is `end` from k = updates on.
+      warmup: updates before the peak, an integer from 0 to updates - 1. The first of them has the factor 0.
+      end: the last factor, in [0, 1].
+
+    Returns:
+      A callable from the count k of updates made to the factor in [0, 1].
+
+    Raises:
+      ValueError, TypeError: a number of another kind or out of range, a warm-up as long as the run.
+
+    Source: Loshchilov & Hutter, arXiv 1608.03983, equation 5, one cycle; the warm-up as in optax.
+
+    >>> print(cosine(4, warmup=2)(jnp.arange(6)).round(2))
+    [0.  0.5 1.  0.5 0.  0. ]
     """
-
-    schedule: Schedule
-    label: str
-    arguments: Mapping[str, Any]
-
-    def __call__(self, count: chex.Numeric) -> chex.Numeric:
-        """Return the schedule's factor."""
-        return self.schedule(count)
-
-    def __repr__(self) -> str:
-        return f"{self.label}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+    return _one_run(SHAPES["cosine"], updates, warmup, end)
 
 
-def named(maker: Callable[P, Schedule]) -> Callable[P, Schedule]:
-    """Return the function whose schedules are `Named`."""
-    signature, label = inspect.signature(maker), getattr(maker, "__name__", "")
+@named
+def linear(updates: Scalar, warmup: Scalar = 0, end: Scalar = 0.0) -> Schedule:
+    """Return the schedule of a run that falls in equal steps, after a warm-up from 0, and then stays.
 
-    @functools.wraps(maker)
-    def make(*args: P.args, **kwargs: P.kwargs) -> Named:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return Named(maker(*args, **kwargs), label, dict(bound.arguments))
+        k < warmup     eta_k = k / warmup
+        else           eta_k = end + (1 - end) (1 - x),   x = min((k - warmup) / (updates - warmup), 1)
 
-    return make
+    Args:
+      updates, warmup, end: as in `cosine`.
+
+    Returns:
+      A callable from the count k of updates made to the factor in [0, 1].
+
+    Raises:
+      ValueError, TypeError: as `cosine`.
+
+    Source: Bergsma et al., "Straight to Zero", arXiv 2502.15938.
+
+    >>> print(linear(6, warmup=2)(jnp.arange(8)))
+    [0.   0.5  1.   0.75 0.5  0.25 0.   0.  ]
+    """
+    return _one_run(SHAPES["linear"], updates, warmup, end)
+
+
+def _one_run(fall: Callable[[chex.Array], chex.Array], updates: Scalar, warmup: Scalar, end: Scalar) -> Schedule:
+    checks.check_count("updates", updates)
+    checks.check_count("warmup", warmup, low=0)
+    checks.check_number("end", end, low=0, high=1)
+    if not (checks.is_traced(updates) or checks.is_traced(warmup)) and float(warmup) >= float(updates):
+        raise ValueError(f"`warmup` must be less than `updates`, which contain it, got {warmup} of {updates} updates")
+
+    def schedule(count: chex.Numeric) -> chex.Array:
+        dtype = jnp.result_type(float)
+        k, last, rise = (jnp.asarray(x, jnp.int32) for x in (count, updates, warmup))
+        # Clipped as integers: large counts are not exact in float32.
+        ramp = jnp.clip(k, 0, rise).astype(dtype) / jnp.maximum(rise, 1).astype(dtype)
+        x = jnp.clip(k - rise, 0, last - rise).astype(dtype) / jnp.maximum(last - rise, 1).astype(dtype)
+        low = jnp.asarray(end, dtype)
+        return jnp.where(k < rise, ramp, low + (1 - low) * fall(x))
+
+    return schedule
 
 
 @named

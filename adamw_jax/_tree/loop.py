@@ -125,9 +125,12 @@ def _join(known: Any, unknown: Sequence[Any], dtype: Any) -> Any:
 
 
 def _in_dtype(number: Any, dtype: Any) -> Any:
-    if not isinstance(number, jax.Array):
-        return np.asarray(number, dtype)
-    return jax.lax.convert_element_type(number, dtype) if is_floating(number) else number
+    return jax.lax.convert_element_type(number, dtype) if isinstance(number, jax.Array) else np.asarray(number, dtype)
+
+
+def _is_seed(scalar: Any) -> bool:
+    """Return True for the integers among the scalars, which kernels use as bits; in the rules integers are numbers."""
+    return isinstance(scalar, jax.Array) and not is_floating(scalar)
 
 
 def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
@@ -207,7 +210,7 @@ def map_leaves(
         row = rows[indices[0]]
         dtype = arithmetic_dtype(*row)
         call = functools.partial(_run if len(indices) <= FEW and any(map(is_traced, row)) else _leaf, kernel)
-        shared = (known_scalars, known), [_in_dtype(scalar, dtype) for scalar in unknown_scalars]
+        shared = (known_scalars, known), [x if _is_seed(x) else _in_dtype(x, dtype) for x in unknown_scalars]
         inputs = [(rows[index], [_in_dtype(number, dtype) for number in splits[index][1]]) for index in indices]
         whole = len(inputs) - len(inputs) % GROUP
         new = [_group(kernel, *shared, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
