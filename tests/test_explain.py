@@ -576,3 +576,35 @@ def test_a_state_of_another_schedule_is_told(before, schedule):
         aj.explain(tx, params, state=state)
     if schedule is not None:
         aj.explain(tx, params, state=aj.reschedule(state, schedule, count=2))
+
+
+def test_explain_reads_a_keras_model_and_optimizer():
+    import keras
+
+    from adamw_jax.keras import AdamW, OptaxOptimizer
+
+    def compiled(optimizer, **options):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="body"), keras.layers.Dense(2)])
+        model.compile(optimizer, loss="mse", **options)
+        return model
+
+    made = functools.partial(aj.adamw, weight_decay=aj.matrices(0.01), lr_multipliers={"body": 0.5})
+    model = compiled(OptaxOptimizer(made, 0.125))
+    for table in (
+        aj.explain(model),
+        aj.explain(model.optimizer),
+        aj.explain(compiled(OptaxOptimizer(made(0.125)))),
+        aj.explain(compiled(keras.optimizers.LossScaleOptimizer(OptaxOptimizer(made, 0.125)))),
+    ):
+        rates = {row["path"]: (row["rate"], row["l2"]) for row in table.rows}
+        assert rates["body/kernel"] == (0.0625, 0.01)
+        assert rates["body/bias"] == (0.0625, 0.0)
+        assert len(rates) == 4
+    classic = AdamW(0.125, weight_decays={"body/kernel": (0.0, 0.01)}, total_iterations=4, init_verbose=False)
+    (row,) = (row for row in aj.explain(compiled(classic)).rows if row["l2"])
+    assert row["path"].endswith("body/kernel")
+    assert row["decay"] == pytest.approx(0.005)
+    with pytest.raises(ValueError, match="is not built: give the trainable variables"):
+        aj.explain(OptaxOptimizer(made, 0.1))
+    with pytest.raises(TypeError, match="`tx` must come from a preset, or hold an optimizer from one, got Adam"):
+        aj.explain(compiled("adam"))

@@ -8,7 +8,7 @@ import chex
 import jax
 
 from adamw_jax._devices.host import in_host_memory
-from adamw_jax._tree import checks
+from adamw_jax._tree import checks, table
 
 
 def _shards(tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[tuple[str, str, int, int]]:
@@ -57,10 +57,10 @@ def placement_report(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = No
     >>> split, whole = (jax.sharding.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
     >>> shapes = {"w": jax.ShapeDtypeStruct((256, 8), "float32"), "b": jax.ShapeDtypeStruct((8,), "float32")}
     >>> print(placement_report(shapes, {"w": split, "b": whole}))
-    split over        leaves            bytes   bytes/device
-    data                   1             8192           1024
-    whole                  1               32             32
-    total                  2             8224           1056
+    split over  leaves  bytes  bytes/device
+    data             1   8192          1024
+    whole            1     32            32
+    total            2   8224          1056
     """
     rows: dict[tuple[str, str], list[int]] = collections.defaultdict(lambda: [0, 0, 0])
     for memory, axes, total, shard in _shards(tree, shardings):
@@ -68,8 +68,9 @@ def placement_report(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = No
             where = (memory, name)
             rows[where] = [count + more for count, more in zip(rows[where], (1, total, shard), strict=True)]
     ordered = sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] == "total", -row[1][2]))
-    lines = [f"{'split over':<18}{'leaves':>6}{'bytes':>17}{'bytes/device':>15}"]
-    for (memory, name), (n, total, shard) in ordered:
-        label = f"{name}, host" if memory == "host" else name
-        lines.append(f"{label:<18}{n:>6}{total:>17}{shard:>15}")
-    return "\n".join(lines)
+    titles = {"axes": "split over", "leaves": "leaves", "bytes": "bytes", "shard": "bytes/device"}
+    cells = [
+        dict(zip(titles, (f"{name}, host" if memory == "host" else name, *map(str, numbers)), strict=True))
+        for (memory, name), numbers in ordered
+    ]
+    return table.to_text(titles, cells, right=("leaves", "bytes", "shard"), ruled=False)

@@ -53,7 +53,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
 
     def __repr__(self) -> str:
         if (plan := plan_of(self)) is None:
-            return super().__repr__()
+            return str(super().__repr__())
         direction = "by path" if isinstance(plan.direction, Mapping) else about(plan.direction).name
         return f"<adamw_jax optimizer, direction {direction}; in Keras it goes into adamw_jax.keras.OptaxOptimizer>"
 

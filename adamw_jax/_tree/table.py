@@ -42,6 +42,7 @@ def to_text(
     rows: Sequence[Mapping[str, Any]],
     totals: Mapping[str, Any] | None = None,
     right: Collection[str] = (),
+    ruled: bool = True,
 ) -> str:
     """Return the table as aligned plain text: words to the left, numbers to the right.
 
@@ -50,6 +51,7 @@ def to_text(
       rows: key -> value each.
       totals: key -> value of the last line; None for no such line.
       right: keys of columns that are aligned to the right though their cells are text.
+      ruled: whether a line separates the titles from the rows.
 
     >>> print(to_text({"path": "path", "size": "size"}, [{"path": "w", "size": 10}], {"path": "total", "size": 10}))
     path   size
@@ -68,7 +70,8 @@ def to_text(
         return "  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in parts).rstrip()
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line_of(lines[0]), rule, *map(line_of, body), *([rule, *map(line_of, last)] if last else [])])
+    head = [line_of(lines[0]), rule] if ruled else [line_of(lines[0])]
+    return "\n".join([*head, *map(line_of, body), *([rule, *map(line_of, last)] if last else [])])
 
 
 def to_html(

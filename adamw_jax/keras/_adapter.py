@@ -197,6 +197,21 @@ class OptaxOptimizer(LoadableOptimizer):
             )
         return self._trained
 
+    def as_optax(self, variables: Sequence[Any] | None = None) -> tuple[optax.GradientTransformation, dict[str, Any]]:
+        """Return the transformation at the current learning rate, and its parameters by path: `explain` reads them.
+
+        Args:
+          variables: the trainable variables, for which an optimizer is built that is not built yet.
+
+        Raises:
+          ValueError: an optimizer that is not built, without variables.
+        """
+        if not self.built:
+            if variables is None:
+                raise ValueError(f"the optimizer {self.name!r} is not built: give the trainable variables of the model")
+            self.build(list(variables))
+        return self._transformation(jnp.asarray(self._get_current_learning_rate())), self._fitting().parameters()
+
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
