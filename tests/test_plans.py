@@ -1,5 +1,7 @@
 """An optimizer's plan stays where its functions are kept; an optimizer is no direction, whoever made it."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -220,3 +222,48 @@ def test_the_plan_has_one_row_per_leaf():
     assert (blocks.axes, blocks.l2, blocks.held, blocks.normalized) == ("sio", ramp, True, False)
     assert (rows["head"].multiplier, rows["head"].threshold, rows["bias"].multiplier) == (0.5, 0.3, 1.0)
     assert [row.frozen for row in rows.values()] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_decay": 0.1}, r"of 0.1 at 'bias' halves a weight in 6.6 updates, .* is 0.1 \* 0.001 = 0.0001 here"),
+        (
+            {"weight_decay": aj.matrices(10.0)},
+            r"of 10 at 'kernel' halves a weight at once, .* is 10 \* 0.001 = 0.01 here",
+        ),
+        ({"weight_decay": 0.05, "coupling": "constant"}, r"in 14 updates, for coupling='constant' does not multiply"),
+        ({"weight_decay": 0.2, "schedule": 0.5}, "in 6.6 updates"),
+        ({"weight_decay": 0.1, "schedule": aj.linear_warmup(5)}, "in 6.6 updates"),
+        ({"weight_decay": 1.0, "normalize_decay": 100}, "in 6.6 updates"),
+        ({"weight_decay": 0.5, "normalize_decay": "cycle", "schedule": aj.cosine_warm_restarts(25)}, "in 6.6 updates"),
+        ({"weight_decay": 0.05, "lr_multipliers": 2.0, "multiplier_scales_decay": True}, "in 6.6 updates"),
+    ],
+)
+def test_a_decay_of_another_library_is_told_at_init(options, message):
+    tx = aj.adamw(1e-3, **options)
+    with pytest.warns(UserWarning, match=rf"`weight_decay` .*{message}.*convert_decay.*coupling='learning_rate'"):
+        state = tx.init(PARAMS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tx.update(PARAMS, state, PARAMS)
+        jax.jit(tx.update)(PARAMS, state, PARAMS)
+        aj.explain(tx, PARAMS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_decay": 0.049},
+        {"weight_decay": 0.1, "coupling": "learning_rate"},
+        {"weight_decay": 0.1, "coupling": "corrected"},
+        {"weight_decay": 0.1, "schedule": 0.01},
+        {"weight_decay": 0.1, "normalize_decay": 100},
+        {"weight_decay": {"kernel": lambda count: 0.1}},
+    ],
+)
+def test_a_decay_that_is_small_or_not_known_is_not_told(options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        aj.adamw(1e-3, **options).init(PARAMS)
+        jax.jit(lambda decay: aj.adamw(1e-3, weight_decay=decay).init(PARAMS))(0.5)

@@ -1,6 +1,7 @@
 """The optimizer of this library in what a user trains with: bare, wrapped, injected, or in Keras."""
 
 import contextlib
+import warnings
 from typing import Any
 
 import chex
@@ -34,7 +35,8 @@ def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
 
 def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], chex.ArrayTree]:
     """Return every optimizer inside with the shapes that it trains, and the shapes of the state."""
-    with initialized() as found:
+    with initialized() as found, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`weight_decay` of")  # the table's flags say it
         state = jax.eval_shape(tx.init, shapes)
     inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
     return list(inside.values()), state

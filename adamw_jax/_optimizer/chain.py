@@ -25,7 +25,7 @@ from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._storage.params import round_to_params
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import with_fitting_state
-from adamw_jax._tree.typing import Directions, Mask, Params, Rules, Scalar, ScalarOrSchedule
+from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
 from adamw_jax._tree.width import widen_updates
 
 
@@ -91,6 +91,10 @@ def decoupled(
       ValueError, TypeError: an argument of another kind or out of range; a learning-rate schedule together with a
         decay under coupling="schedule", whose eta it would hide. Rules are held against the parameters by `init`.
 
+    Warns:
+      UserWarning: at `init`, a decay that the learning rate does not multiply and that takes 0.05 or more of a weight
+        per update, as another library's number does.
+
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
 
     >>> import jax.numpy as jnp
@@ -129,8 +133,7 @@ def decoupled(
     rates = scale_by_rates("alpha", *(() if schedule is None else ("eta",)))
     step, rounding = directions(direction), round_to_params(round_params)
 
-    def stages(params: Params) -> optax.GradientTransformation:
-        its = plan.resolved(params)
+    def stages(its: Plan) -> optax.GradientTransformation:
         direct = with_axes(axes, without_moments(its.freeze, step))
         rules = {"weight_decay": its.weight_decay, "proximal_l1": its.proximal_l1, "lr_multipliers": its.lr_multipliers}
         chain = optax.chain(
@@ -145,5 +148,5 @@ def decoupled(
         )
         return hide_frozen(its.freeze, widen_updates(chain))
 
-    owned = with_learning_rate(learning_rate, with_schedule(schedule, made_per_tree(stages)))
+    owned = with_learning_rate(learning_rate, with_schedule(schedule, made_per_tree(plan, stages)))
     return Optimizer.made_from(plan, with_fitting_state(owned, make_of(plan)))

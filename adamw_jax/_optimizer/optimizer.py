@@ -8,6 +8,7 @@ from typing import Any, cast
 import optax
 
 from adamw_jax._direction.direction import about
+from adamw_jax._optimizer.large_decays import warn_of_large_decays
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.noted import Noted, facts_of
@@ -70,21 +71,23 @@ def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTrans
 
 
 def made_per_tree(
-    make: Callable[[Params], optax.GradientTransformation],
+    plan: Plan, make: Callable[[Plan], optax.GradientTransformation]
 ) -> optax.GradientTransformationExtraArgs:
-    """Return the transformation that `make` returns for the parameters at hand, made anew in every call.
+    """Return the transformation that `make` returns for the resolved plan of the parameters, made in every call.
 
     So rules are resolved once per `init` and once per `update`, or trace of it, and a value that is traced never
     outlives its trace.
     """
 
     def init(params: Params) -> optax.OptState:
-        return make(params).init(params)
+        resolved = plan.resolved(params)
+        warn_of_large_decays(resolved, params)
+        return make(resolved).init(params)
 
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        stages = optax.with_extra_args_support(make(params_or_updates(updates, params)))
+        stages = optax.with_extra_args_support(make(plan.resolved(params_or_updates(updates, params))))
         new: tuple[Updates, optax.OptState] = stages.update(updates, state, params, **extra_args)
         return new
 
