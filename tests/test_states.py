@@ -299,3 +299,87 @@ def test_what_is_carried_over_are_the_numbers_of_before():
     # Another mask: the known radius stays, the new one is that of the weights.
     (norms,) = (node.norms for node in aj_nodes(numbers("adamw held", "adamw both held"), aj.states.HoldNormState))
     assert (float(norms["dense/kernel"]), float(norms["head"])) == (3.0, 4.0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "packed", "packed8"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_moments_go_to_every_storage_and_back(name, dtype):
+    wide, narrow = (PRESETS[name](0.1, moment_dtype=each) for each in (None, dtype))
+    _, state = wide.update(GRADIENTS, wide.init(PLAIN), PLAIN)
+    first = aj.convert_moments(aj.convert_moments(state, narrow.init(PLAIN)), wide.init(PLAIN))
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2**-3 if dtype == "packed8" else 2**-8)  # half of the codes' spacing
+    there = aj.convert_moments(state, jax.eval_shape(narrow.init, PLAIN))
+    assert form(there) == form(narrow.init(PLAIN))
+    _, went_on = jax.jit(narrow.update, donate_argnums=1)(GRADIENTS, there, PLAIN)
+    back = aj.convert_moments(went_on, wide.init(PLAIN))
+    assert form(back) == form(state)
+    again = aj.convert_moments(aj.convert_moments(back, narrow.init(PLAIN)), wide.init(PLAIN))
+    # What a narrow form holds it holds exactly.
+    jax.tree.map(np.testing.assert_array_equal, again, back)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_an_adam_of_optax_is_taken_over_with_buffers_of_its_own():
+    theirs, ours = optax.adamw(0.1), aj.observe(aj.adamw(0.1, coupling="learning_rate"))
+    _, old = theirs.update(GRADIENTS, theirs.init(PLAIN), PLAIN)
+    state = aj.from_optax_adam(old, ours.init(PLAIN))
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((state, old))]
+    assert len(set(buffers)) == len(buffers)
+    jax.jit(ours.update, donate_argnums=1)(GRADIENTS, state, PLAIN)
+    assert int(old[0].count) == 1
+
+
+def test_a_frozen_scalar_has_nothing_that_looks_like_moments():
+    for make in PRESETS.values():
+        cold, warm = (make(0.1, freeze=freeze) for freeze in ("gate", None))
+        _, state = cold.update(MODEL, cold.init(MODEL), MODEL)
+        first, _ = warm.update(MODEL, aj.carry_over(state, warm.init(MODEL)), MODEL)
+        fresh, _ = warm.update(MODEL, warm.init(MODEL), MODEL)
+        assert float(first["gate"]) == float(fresh["gate"])
+
+
+def as_0_2(state, params, frozen):
+    """A state as version 0.2 laid it out: scalars in trees like the parameters, and zeros for frozen leaves."""
+
+    def older(node):
+        if isinstance(node, aj.states.HoldNormState):
+            norms = [node.norms.get(path, jnp.zeros([])) for path in ("dense/bias", "dense/kernel", "gate", "head")]
+            return node._replace(norms=jax.tree.unflatten(jax.tree.structure(params), norms))
+        if isinstance(node, optax.ScaleByAdamState):
+            return node._replace(mu=filled(node.mu), nu=filled(node.nu))
+        return node
+
+    def filled(tree):
+        leaves, holes = iter(jax.tree.leaves(tree)), iter(frozen)
+        return jax.tree.map(lambda _: jnp.zeros([]) if next(holes) else next(leaves), params)
+
+    kinds = (aj.states.HoldNormState, optax.ScaleByAdamState)
+    return jax.tree.map(older, state, is_leaf=lambda node: isinstance(node, kinds))
+
+
+def test_a_state_of_0_2_goes_on_after_carry_over():
+    tx = aj.adamw(0.1, freeze="dense/bias", hold_norm="kernel")
+    _, state = tx.update(MODEL, tx.init(MODEL), MODEL)
+    old = as_0_2(state, MODEL, [True, False, False, False])
+    with pytest.raises(ValueError, match=r"`state` must be .*: carry_over\(state, tx.init\(params\)\)"):
+        tx.update(MODEL, old, MODEL)
+    moved = aj.carry_over(old, tx.init(MODEL))
+    jax.tree.map(np.testing.assert_array_equal, moved, state)
+
+
+def test_anchors_stand_beside_frozen_leaves_of_any_dtype():
+    params = {"w": jnp.ones(3), "steps": jnp.arange(4), "key": jax.random.key(0)}
+    anchors = params | {"w": jnp.zeros(3)}
+    for form_of_decay in ("anchored", aj.Anchored(anchors)):
+        tx = aj.adamw(0.1, freeze="steps|key", decay=form_of_decay, weight_decay=0.5)
+        gradients = params | {"w": jnp.zeros(3)}
+        for step in (tx.update, jax.jit(tx.update)):
+            updates, state = step(gradients, tx.init(params), params)
+            pulled = 0.0 if form_of_decay == "anchored" else -0.5
+            np.testing.assert_array_equal(updates["w"], np.full(3, pulled))
+    # The anchors of the state count; others are put there.
+    state = optax.tree.set(state, anchors=params | {"w": jnp.ones(3), "steps": jnp.zeros(4), "key": jnp.zeros(())})
+    np.testing.assert_array_equal(tx.update(gradients, state, params)[0]["w"], np.zeros(3))
+    with pytest.raises(TypeError, match="`anchors` must have real floating leaves, got int32 at 'w'"):
+        aj.adamw(0.1, decay=aj.Anchored({"w": jnp.arange(3)}), weight_decay=0.5).init({"w": jnp.ones(3)})

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import chex
@@ -15,7 +15,7 @@ from jax.lax import add, mul, sign
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Params, Scalar
-from adamw_jax._tree.width import own
+from adamw_jax._tree.width import is_floating, own
 
 
 def _pull(factor: Any, towards_zero: Any, distance: Any, decay: Any) -> Any:
@@ -57,6 +57,11 @@ class Decoupled:
     def numbers(self) -> tuple[Scalar, ...]:
         """Return the numbers that the term needs besides."""
         return ()
+
+    def beside(self, frozen: Sequence[bool]) -> "Decoupled":
+        """Return the form for parameters of which some are frozen and may be of any dtype."""
+        del frozen
+        return self
 
     def init(self, params: Params) -> optax.OptState:
         """Return the state of the decay, which updates do not change."""
@@ -144,8 +149,9 @@ class Anchored(Decoupled):
     """A decay towards given parameters instead of zero: l1 sign(theta - theta_0) + l2 (theta - theta_0).
 
     The state holds a copy of the anchors, so that they are saved and sharded with it and no program has them as
-    constants. Layers that fine-tuning adds have no start to go back to: a rule gives them 0, or an anchor of zeros
-    makes theirs an ordinary decay. The half-life is that of the distance.
+    constants. When a run goes on, the anchors of its state count, and not those that the new optimizer is given:
+    `optax.tree.set(state, anchors=others)` replaces them. Layers that fine-tuning adds have no start to go back to: a
+    rule gives them 0, or an anchor of zeros makes theirs an ordinary decay. The half-life is that of the distance.
 
     Attributes:
       anchors: theta_0, a tree of the parameters' paths and shapes; None are the parameters given to `init`.
@@ -159,6 +165,17 @@ class Anchored(Decoupled):
 
     anchors: Params | None = None
     term = staticmethod(_anchored)
+
+    def beside(self, frozen: Sequence[bool]) -> "Anchored":
+        """Return the form with zeros as anchors of frozen leaves that are not floating: they have no decay."""
+        leaves, structure = jax.tree.flatten(self.anchors)
+        if self.anchors is None or len(leaves) != len(frozen):
+            return self
+        shown = [
+            jnp.zeros(jnp.shape(leaf)) if flag and not is_floating(leaf) else leaf
+            for leaf, flag in zip(leaves, frozen, strict=True)
+        ]
+        return dataclasses.replace(self, anchors=structure.unflatten(shown))
 
     def init(self, params: Params) -> optax.OptState:
         """Return a copy of the anchors.
