@@ -20,7 +20,7 @@ from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.owner import with_learning_rate, with_schedule
 from adamw_jax._rates.scale import negate, scale_by_rates
 from adamw_jax._rules.axes import with_axes
-from adamw_jax._rules.freezing import freeze_where, frozen_flags, hide_frozen, without_moments
+from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
 from adamw_jax._rules.multipliers import scale_by_multipliers
 from adamw_jax._storage.params import round_to_params
 from adamw_jax._tree import checks
@@ -136,11 +136,10 @@ def decoupled(
     def stages(its: Plan) -> optax.GradientTransformation:
         direct = with_axes(axes, without_moments(its.freeze, step))
         rules = {"weight_decay": its.weight_decay, "proximal_l1": its.proximal_l1, "lr_multipliers": its.lr_multipliers}
-        form = plan.form.beside(frozen_flags(its.freeze, params))
         chain = optax.chain(
             *((rates, direct) if accumulate == "steps" else (direct, rates)),
             scale_by_multipliers(its.lr_multipliers),
-            add_decoupled_decay(its.weight_decay, form=form, factor=its.factor),
+            add_decoupled_decay(its.weight_decay, form=its.form, factor=its.factor),
             soft_threshold(its.proximal_l1, factor=its.factor),
             held(its.hold_norm, axes=axes, **rules),
             freeze_where(its.freeze, its.lr_multipliers),

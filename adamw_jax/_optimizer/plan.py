@@ -77,13 +77,15 @@ class Plan:
             coupling=self.factor.c.resolved(tree),
             multipliers=None if self.factor.multipliers is None else r,
         )
+        frozen = frozen_flags(self.freeze, tree)
         return dataclasses.replace(
             self,
+            form=self.form.beside(frozen),
             factor=factor,
             weight_decay=Resolved(decays_of(self.weight_decay, tree, axes)),
             proximal_l1=l1,
             lr_multipliers=r,
-            freeze=None if self.freeze is None else Resolved(frozen_flags(self.freeze, tree)),
+            freeze=None if self.freeze is None else Resolved(frozen),
             hold_norm=None if self.hold_norm is None else Resolved(norm_rules(self.hold_norm, tree)),
         )
 
