@@ -66,11 +66,13 @@ compiled-gpu: .compiled/gpu/.filled
 	.compiled/gpu/bin/python -m benchmarks.compiled h100
 	.compiled/gpu/bin/python -m benchmarks.compiled h100 --alike
 	.compiled/gpu/bin/python -m benchmarks.compiled_scale h100x8
+	.compiled/gpu/bin/python -m benchmarks.compiled_muon h100x8
 
 compiled-tpu: .compiled/tpu/.filled
 	.compiled/tpu/bin/python -m benchmarks.compiled v5e
 	.compiled/tpu/bin/python -m benchmarks.compiled_host
 	.compiled/tpu/bin/python -m benchmarks.compiled_scale v5e:2x4 v5e:8x8 v5e:16x16 v5p:2x2x4 v5p:4x4x4
+	.compiled/tpu/bin/python -m benchmarks.compiled_muon v5e:2x4 v5e:8x8
 
 compiled-test: .compiled/gpu/.filled .compiled/tpu/.filled
 	.compiled/gpu/bin/python -m pytest -n 0 tests/test_compiled_gpu.py
@@ -103,7 +105,7 @@ range:
 clean:
 	rm -rf .venv .compiled .range .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
-BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions transfer
+BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions muon_step transfer
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 

@@ -20,10 +20,8 @@ import optax.contrib
 
 import adamw_jax as aj
 from benchmarks.collectives import bytes_by_kind, collectives
+from benchmarks.problems import BLOCK, blocks
 from benchmarks.report import publish
-
-SHAPES = {"qkv": (1, 3), "out": (1, 1), "up": (1, 4), "down": (4, 1)}
-"""Inputs and outputs of a block's matrices, in widths."""
 
 SPLITS = {"inputs": ("data", None), "both": ("data", "model")}
 
@@ -46,14 +44,6 @@ MESHES = {"v5e:2x4": (4, 2), "v5e:8x8": (8, 8), "h100x8": (4, 2)}
 """What "both" splits over."""
 
 
-def tree(layers: int, width: int, lie: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the blocks' matrices."""
-    shapes = {name: (i * width, o * width) for name, (i, o) in SHAPES.items()}
-    if lie == "stacked":
-        return {name: (layers, *shape) for name, shape in shapes.items()}
-    return {f"{name}_{k}": shape for k in range(layers) for name, shape in shapes.items()}
-
-
 def direction(variant: str, lie: str, shardings: Any) -> optax.GradientTransformation:
     """Return Muon's direction."""
     options, stacked = VARIANTS[variant], lie == "stacked"
@@ -67,7 +57,7 @@ def direction(variant: str, lie: str, shardings: Any) -> optax.GradientTransform
 def formula(layers: int, width: int, chips: int, itemsize: int) -> tuple[float, float]:
     """Return the bytes that chips receive, and their operations, where each of N owns ceil(layers / N) matrices."""
     share, moved, operations = math.ceil(layers / chips), 0, 0
-    for i, o in SHAPES.values():
+    for i, o in BLOCK.values():
         m, n = sorted((i * width, o * width))
         moved += 2 * itemsize * share * m * n
         operations += share * 5 * (4 * m * m * n + 2 * m**3)
@@ -82,7 +72,7 @@ def row(target: str, layers: int, width: int, lie: str, split: str, variant: str
     place = jax.NamedSharding(mesh, jax.P(*spec))
     params = {
         name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
-        for name, shape in tree(layers, width, lie).items()
+        for name, shape in blocks(layers, width, lie).items()
     }
     shardings = jax.tree.map(lambda p: p.sharding, params)
     tx = direction(variant, lie, shardings)

@@ -6,6 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+BLOCK = {"qkv": (1, 3), "out": (1, 1), "up": (1, 4), "down": (4, 1)}
+"""Inputs and outputs of the matrices of a block of GPT-2, in widths."""
+
+
+def blocks(layers, width, lie):
+    """The shapes of the matrices of some blocks of GPT-2, "stacked" or in "separate" leaves."""
+    shapes = {name: (i * width, o * width) for name, (i, o) in BLOCK.items()}
+    if lie == "stacked":
+        return {name: (layers, *shape) for name, shape in shapes.items()}
+    return {f"{name}_{k}": shape for k in range(layers) for name, shape in shapes.items()}
+
 
 def digits_mlp():
     sizes = (64, 128, 128, 10)
