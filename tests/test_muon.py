@@ -194,3 +194,15 @@ def test_axes_by_name_and_by_rule():
     np.testing.assert_array_equal(found["blocks"]["w"], orthogonalized({"w": GRADS["stack"][0]}, Numbers(1, 2))["w"])
     query = orthogonalized({"w": GRADS["attention/query"][0]}, "ioo")["w"]
     np.testing.assert_array_equal(found["attention"]["query"]["kernel"], query)
+
+
+def test_axes_of_an_optimizer_reach_its_direction():
+    params = {"blocks": {"w": GRADS["stack"][0]}, "bias": jnp.ones(3)}
+    chain = optax.chain(aj.scale_by_momentum(), aj.orthogonalize())
+    for direction in (aj.scale_by_muon(), chain):
+        tx = aj.decoupled({"bias": aj.scale_by_adam(), "": direction}, 1.0, axes={"blocks": "sio"}, freeze="bias")
+        updates, _ = tx.update(params, tx.init(params), params)
+        expected = orthogonalized({"w": GRADS["stack"][0]}, "sio")["w"]
+        np.testing.assert_allclose(updates["blocks"]["w"], -expected, rtol=0, atol=3e-6)
+        with pytest.raises(ValueError, match="`orthogonalize` must know which axes of 'blocks/w'"):
+            aj.decoupled({"bias": aj.scale_by_adam(), "": direction}, 1.0).init(params)

@@ -242,3 +242,31 @@ def test_a_placement_that_is_needed_is_asked_for():
     shardings = {"w": NamedSharding(mesh, P("data"))}
     with pytest.raises(ValueError, match="`avoid` must be one of 'data', got 'slices'"):
         aj.orthogonalize(distribute="owned", shardings=shardings, avoid="slices").update(params, optax.EmptyState())
+
+
+def test_the_tables_tell_what_moves():
+    mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    shapes = {"up": (12, 64, 256), "down": (12, 256, 64), "lone": (64, 64), "bias": (64,)}
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    shardings = aj.fsdp_shardings(params, mesh=mesh, min_size=1)
+    muon = aj.scale_by_muon(distribute="auto", shardings=shardings)
+    tx = aj.decoupled({"bias": aj.scale_by_adam(), "": muon}, 0.1, axes={"up|down": "sio"})
+    table = aj.explain(tx, params, mesh=mesh)
+    rows = {row["path"]: row for row in table.rows}
+    assert {path: row["whole"] for path, row in rows.items()} == {
+        "bias": None,
+        "down": "owned",
+        "lone": "gather",
+        "up": "owned",
+    }
+    # Two matrices each, after padding of 12 to 16: 2 b m n 16 / 8 bytes, and twice the operations of one.
+    assert rows["up"]["moved"] == rows["down"]["moved"] == 2 * 4 * 64 * 256 * 16 // 8
+    assert rows["up"]["operations"] == 2 * 5 * (4 * 64 * 64 * 256 + 2 * 64**3)
+    assert rows["lone"]["moved"] == 4 * 64 * 64
+    assert "bytes moved" in str(table)
+    assert "bytes moved" not in str(aj.explain(tx, params))
+    lines = [line.split() for line in aj.placement_report(params, shardings, tx=tx).splitlines()[-4:]]
+    assert lines[0] == ["orthogonalized", "leaves", "whole", "bytes", "moved", "operations"]
+    assert ["12x64x256", "1", "owned", str(rows["up"]["moved"]), str(rows["up"]["operations"])] in lines
+    with pytest.raises(ValueError, match="`tree` must be placed on a mesh, or `shardings` given"):
+        aj.placement_report(params, tx=tx)

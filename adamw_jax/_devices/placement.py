@@ -6,8 +6,12 @@ from typing import Any
 
 import chex
 import jax
+import optax
+from jax.sharding import NamedSharding
 
 from adamw_jax._devices.host import in_host_memory
+from adamw_jax._direction.exchanges import exchanges_of
+from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._tree import checks, table
 
 
@@ -45,13 +49,41 @@ def bytes_per_device(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = No
     return sum(shard for where, _, _, shard in _shards(tree, shardings) if where == memory)
 
 
-def placement_report(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = None) -> str:
+def _orthogonalized(tx: Any, tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[str]:
+    """Return a line for each shape of leaves that is orthogonalized, and way to make its matrices whole."""
+    placed: list[Any] = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
+    placed = placed if shardings is None else jax.tree.leaves(shardings)
+    mesh = next((each.mesh for each in placed if isinstance(each, NamedSharding)), None)
+    if mesh is None:
+        raise ValueError("`tree` must be placed on a mesh, or `shardings` given, to tell what `tx` moves, got neither")
+    plan = plan_of(tx)
+    direction, axes = (tx, None) if plan is None else (plan.direction, plan.axes)
+    sums: dict[tuple[str, str], list[int]] = collections.defaultdict(lambda: [0, 0, 0])
+    for leaf, each in zip(jax.tree.leaves(tree), exchanges_of(direction, tree, mesh, shardings, axes), strict=True):
+        if each is not None:
+            where = ("x".join(map(str, leaf.shape)), each.mode)
+            sums[where] = [a + b for a, b in zip(sums[where], (1, each.bytes, each.operations), strict=True)]
+    titles = {"shape": "orthogonalized", "leaves": "leaves", "whole": "whole", "moved": "bytes moved"}
+    titles["operations"] = "operations"
+    cells = [
+        dict(zip(titles, (shape, str(n), mode, str(moved), str(operations)), strict=True))
+        for (shape, mode), (n, moved, operations) in sums.items()
+    ]
+    return [table.to_text(titles, cells, right=("leaves", "moved", "operations"), ruled=False)] if cells else []
+
+
+def placement_report(
+    tree: chex.ArrayTree, shardings: chex.ArrayTree | None = None, *, tx: optax.GradientTransformation | None = None
+) -> str:
     """Return a table of what each device holds of a tree: a line per set of mesh axes that split, and the total.
 
     What is in the host's memory has lines and a total of its own.
 
     Args:
       tree, shardings: as in `bytes_per_device`.
+      tx: an optimizer of this library or a direction of its own for these parameters: further lines tell for each shape
+        that it orthogonalizes where matrices are whole, and what one update takes per device: bytes that collectives
+        return, and operations.
 
     >>> mesh = jax.sharding.AbstractMesh((8,), ("data",))
     >>> split, whole = (jax.sharding.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
@@ -73,4 +105,5 @@ def placement_report(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = No
         dict(zip(titles, (f"{name}, host" if memory == "host" else name, *map(str, numbers)), strict=True))
         for (memory, name), numbers in ordered
     ]
-    return table.to_text(titles, cells, right=("leaves", "bytes", "shard"), ruled=False)
+    text = table.to_text(titles, cells, right=("leaves", "bytes", "shard"), ruled=False)
+    return "\n".join([text, *([] if tx is None else _orthogonalized(tx, tree, shardings))])

@@ -11,12 +11,20 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from adamw_jax._direction.distribute import CHIP_BYTES, Cost, cost, gathered, owned
-from adamw_jax._direction.newton_schulz import newton_schulz
+from adamw_jax._direction.distribute import CHIP_BYTES, Cost, check_options, cost, gathered, owned
+from adamw_jax._direction.newton_schulz import PRECONDITIONINGS, newton_schulz, triples_of
 from adamw_jax._direction.placement import Placement
 from adamw_jax._direction.stacks import Kind, Layout, Names, Sizes, stacks_of
+from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar
 from adamw_jax._tree.width import arithmetic_dtype
+
+
+def one_of(name: str, value: Any, other: str, other_value: Any) -> Any:
+    """Return the one of two spellings of an argument that is given."""
+    if value is not None and other_value is not None:
+        raise TypeError(f"`{name}` and `{other}` are one argument, got both, {value!r} and {other_value!r}")
+    return other_value if value is None else value
 
 
 def warn_of_size(kind: Kind, sizes: Sizes, dtype: Any) -> None:
@@ -104,3 +112,32 @@ class Iteration:
         mapped: Any = jax.shard_map(local, mesh=placement.mesh, in_specs=(specs,), out_specs=specs)
         whole: list[chex.Array] = mapped(list(leaves))
         return whole
+
+
+def iteration_of(
+    *,
+    coefficients: Any,
+    steps: int | None,
+    eps: Scalar,
+    preconditioning: str,
+    compute_dtype: Any,
+    distribute: str | None,
+    avoid: Any,
+    ns_coeffs: Any,
+    ns_steps: int | None,
+    **others: Any,
+) -> Iteration:
+    """Return the iteration that arguments of `orthogonalize` tell, `others` aside.
+
+    Raises:
+      ValueError, TypeError: an argument of another kind or out of range.
+    """
+    del others
+    steps = one_of("steps", steps, "ns_steps", ns_steps)
+    checks.check_number("eps", eps, low=0, open_low=True)
+    checks.check_choice("preconditioning", preconditioning, PRECONDITIONINGS)
+    dtype = None if compute_dtype is None else jnp.dtype(compute_dtype)
+    if dtype is not None and dtype.name not in ("bfloat16", "float32", "float64"):
+        raise ValueError(f"`compute_dtype` must be None, bfloat16, float32 or float64, got {compute_dtype!r}")
+    triples = triples_of(coefficients if ns_coeffs is None else ns_coeffs, steps)
+    return Iteration(triples, eps, preconditioning, dtype, distribute, check_options(distribute, avoid))

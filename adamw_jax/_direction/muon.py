@@ -9,7 +9,8 @@ import optax
 
 from adamw_jax._direction.adam import correction
 from adamw_jax._direction.direction import as_direction
-from adamw_jax._direction.orthogonalize import one_of, orthogonalize
+from adamw_jax._direction.iteration import one_of
+from adamw_jax._direction.orthogonalize import orthogonalize
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks

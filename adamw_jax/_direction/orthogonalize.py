@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._direction.direction import as_direction
-from adamw_jax._direction.distribute import check_options
-from adamw_jax._direction.iteration import Iteration, dual
-from adamw_jax._direction.newton_schulz import PRECONDITIONINGS, triples_of
+from adamw_jax._direction.iteration import dual, iteration_of, one_of
 from adamw_jax._direction.placement import check_crossings, given_shardings, placement_of
 from adamw_jax._direction.stacks import Layout
 from adamw_jax._rules.axes import check_split, leaves_inside, widths_of
@@ -22,13 +20,6 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar
-
-
-def one_of(name: str, value: Any, other: str, other_value: Any) -> Any:
-    """Return the one of two spellings of an argument that is given."""
-    if value is not None and other_value is not None:
-        raise TypeError(f"`{name}` and `{other}` are one argument, got both, {value!r} and {other_value!r}")
-    return other_value if value is None else value
 
 
 def matrices_of(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
@@ -124,10 +115,17 @@ def orthogonalize(
     [1.1 0.8]
     """
     axes = one_of("axes", axes, "weight_dimension_numbers", weight_dimension_numbers)
-    steps = one_of("steps", steps, "ns_steps", ns_steps)
-    coefficients = coefficients if ns_coeffs is None else ns_coeffs
-    checks.check_number("eps", eps, low=0, open_low=True)
-    checks.check_choice("preconditioning", preconditioning, PRECONDITIONINGS)
+    iteration = iteration_of(
+        coefficients=coefficients,
+        steps=steps,
+        eps=eps,
+        preconditioning=preconditioning,
+        compute_dtype=compute_dtype,
+        distribute=distribute,
+        avoid=avoid,
+        ns_coeffs=ns_coeffs,
+        ns_steps=ns_steps,
+    )
     checks.check_choice("scale", scale, _SHAPES)
     checks.check_flag("adaptive", adaptive)
     check_split(split)
@@ -135,11 +133,6 @@ def orthogonalize(
         checks.check_number("consistent_rms", consistent_rms, low=0, open_low=True)
         if scale is None:
             raise ValueError(f"`scale` must be 'shape' with `consistent_rms`, got None and {consistent_rms}")
-    dtype = None if compute_dtype is None else jnp.dtype(compute_dtype)
-    if dtype is not None and dtype.name not in ("bfloat16", "float32", "float64"):
-        raise ValueError(f"`compute_dtype` must be None, bfloat16, float32 or float64, got {compute_dtype!r}")
-    crossed = check_options(distribute, avoid)
-    iteration = Iteration(triples_of(coefficients, steps), eps, preconditioning, dtype, distribute, crossed)
 
     def factor(rows: int, columns: int) -> Any:
         if consistent_rms is not None:
@@ -178,7 +171,7 @@ def orthogonalize(
         layouts = [
             Layout(known[i].axes or "", spec, widths[i]) for i, spec in zip(chosen, placement.specs, strict=True)
         ]
-        check_crossings(paths, layouts, placement, crossed, distribute)
+        check_crossings(paths, layouts, placement, iteration.avoid, distribute)
         for i, x, y, layout in zip(chosen, xs, iteration.run(xs, layouts, placement), layouts, strict=True):
             direction = scaled(y.astype(arithmetic_dtype(x)), layout, known[i].shape)
             leaves[i] = (direction * dual(x, y, layout, placement) if adaptive else direction).astype(x.dtype)

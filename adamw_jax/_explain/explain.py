@@ -8,7 +8,9 @@ import chex
 import jax
 import numpy as np
 import optax
+from jax.sharding import AbstractMesh, Mesh
 
+from adamw_jax._direction.exchanges import exchanges_of
 from adamw_jax._explain.explanation import Explanation
 from adamw_jax._explain.inside import made_by, optimizer_in, unpacked
 from adamw_jax._explain.matches import plan_warnings, rule_warnings, state_warnings
@@ -19,6 +21,7 @@ from adamw_jax._optimizer.factors import counts_of
 from adamw_jax._optimizer.transferred import Transferred
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._tree import checks
+from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Mask
 
@@ -46,6 +49,7 @@ def explain(
     scale_invariant: Mask | None = None,
     state: optax.OptState | None = None,
     transferred: Transferred | None = None,
+    mesh: Mesh | AbstractMesh | None = None,
     **arguments: Any,
 ) -> Explanation:
     """Return what every parameter will get, from shapes alone: nothing is allocated.
@@ -63,6 +67,9 @@ def explain(
         be shown in a column, and with it the angle by which an update turns them in equilibrium, where it is known.
       state: the state from which a run goes on, if it does: a warning says where its position is not the schedule's.
       transferred: what `transfer` returned; columns show by what each rate and l2 differ from the small run's.
+      mesh: the chips of the run: columns tell of every leaf that Muon orthogonalizes where its matrices are whole, and
+        what an update takes for it per chip: bytes that collectives return, and operations. Placements are those of
+        `params`, or the `shardings` that the direction was given.
       arguments: of the preset.
 
     Returns:
@@ -115,6 +122,11 @@ def explain(
         row["flags"] = flags_of(row, leaf, aliases[i], updates)
         row["turn"] = turn_of(plan, leaf, row, at)
         row |= growth_factors(transferred, leaf.path)
+        row |= dict.fromkeys(("whole", "moved", "operations"))
+    if mesh is not None:
+        placed = structure_of(trained).unflatten([arrays[i] for i in its])
+        for row, exchange in zip(rows, exchanges_of(plan.direction, placed, mesh, axes=plan.axes), strict=True):
+            row |= {} if exchange is None else exchange.row
     peak, eta = float(factors.rate.max()), float(factors.eta.max())
     texts = rule_warnings(plan, trained) + plan_warnings(plan, eta, at) + state_warnings(plan, state)
     for text in texts:

@@ -33,6 +33,9 @@ COLUMNS = {
     "scale_invariant": "invariant",
     "turn": "turn/update",
     "moves": "moves",
+    "whole": "whole",
+    "moved": "bytes moved",
+    "operations": "operations",
     "state_bytes": "state bytes",
     "flags": "look twice",
 }
@@ -53,6 +56,9 @@ _OPTIONAL = (
     "scale_invariant",
     "turn",
     "moves",
+    "whole",
+    "moved",
+    "operations",
     "flags",
 )
 
@@ -77,6 +83,8 @@ class Explanation:
         known: without a decay or with an l1 or a form of its own, unless `hold_norm` holds the parameter; narrower than
         float32, where rounding turns, too; by a direction of optax's, or by Muon;
         moves: which values are schedules;
+        whole, moved, operations: of leaves that Muon orthogonalizes on a `mesh`: where matrices are whole, "owned" or
+        "gather", and per chip and update the bytes that collectives return and the iteration's operations;
         state_bytes: of the trees in the state; flags: where to look twice.
         Numbers are those at the peak, each of its own, or at the count that `explain` was asked for.
       totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements,
