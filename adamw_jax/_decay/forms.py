@@ -13,6 +13,7 @@ import optax
 from jax.lax import add, mul, sign
 
 from adamw_jax._tree import checks
+from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Params, Scalar
 from adamw_jax._tree.width import is_floating, own
@@ -168,14 +169,14 @@ class Anchored(Decoupled):
 
     def beside(self, frozen: Sequence[bool]) -> "Anchored":
         """Return the form with zeros as anchors of frozen leaves that are not floating: they have no decay."""
-        leaves, structure = jax.tree.flatten(self.anchors)
+        leaves: list[Any] = jax.tree.leaves(self.anchors)
         if self.anchors is None or len(leaves) != len(frozen):
             return self
         shown = [
             jnp.zeros(jnp.shape(leaf)) if flag and not is_floating(leaf) else leaf
             for leaf, flag in zip(leaves, frozen, strict=True)
         ]
-        return dataclasses.replace(self, anchors=structure.unflatten(shown))
+        return dataclasses.replace(self, anchors=structure_of(self.anchors).unflatten(shown))
 
     def init(self, params: Params) -> optax.OptState:
         """Return a copy of the anchors.
