@@ -863,6 +863,12 @@ ROWS = [
         "`transferred` must be of the parameters that are explained, got none at 'bias'; the nearest is 'dense/bias'",
     ),
     (
+        lambda: transfer(base=aj.Run({"w": jnp.ones(2), "act": jnp.tanh}, 8, 8)),
+        TypeError,
+        "`params` must have arrays or shapes as leaves, got a PjitFunction at 'act': filter a model, as with "
+        "equinox.filter(model, equinox.is_array)",
+    ),
+    (
         lambda: transfer(learning_rate="fast"),
         TypeError,
         "`learning_rate` must be a number or a JAX scalar, got 'fast' of type str",

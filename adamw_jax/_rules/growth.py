@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from adamw_jax._rules.leaf import MATRICES, Leaf, leaves_of, require_axes
 from adamw_jax._tree.paths import leaf_paths
@@ -149,7 +150,7 @@ def growth_of(
     [('dense/bias', 'vector', 4.0), ('dense/kernel', 'matrix', 2.0)]
     """
     like = _corresponding(leaf_paths(base_params), leaf_paths(params), deeper)
-    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(base_params)]
+    shapes = [tuple(jnp.shape(leaf)) for leaf in jax.tree.leaves(base_params)]
     found: list[Grown] = []
     for leaf, indices in zip(leaves_of(params, axes), like, strict=True):
         grown = {
