@@ -869,6 +869,12 @@ ROWS = [
         "equinox.filter(model, equinox.is_array)",
     ),
     (
+        lambda: transfer(base=aj.Run(PARAMS, 100, 8), target=aj.Run(PARAMS, 200, 8), schedule=aj.cosine(100, warmup=5)),
+        ValueError,
+        "`schedule` must end with the run of 200 updates, got one of 100: give schedule=cosine(updates=200, warmup=5, "
+        "end=0.0)",
+    ),
+    (
         lambda: transfer(learning_rate="fast"),
         TypeError,
         "`learning_rate` must be a number or a JAX scalar, got 'fast' of type str",

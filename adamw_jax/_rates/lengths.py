@@ -1,9 +1,11 @@
 """Whether a schedule that has a number of updates of its own fits a run."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
+from adamw_jax._rates.named import Named
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
 
@@ -48,14 +50,15 @@ def _first_zero(schedule: Any, updates: int) -> int | None:
 def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
     """Raise a ValueError if a schedule was made for a run of `before` updates and the new one has `after`.
 
-    Restarts fit where a cycle ends with the run, but not one that ended with the shorter run, too. Another function of
-    the count does not fit where it comes to rest with the old run, or is 0 before the new one ends.
+        A schedule of one run fits the run of its length. Restarts fit where a cycle ends with the run, but not one that
+        ended with the shorter run, too. Another function of the count does not fit where it comes to rest with the old run,
+        or is 0 before the new one ends.
 
-    >>> from adamw_jax._rates.restarts import cosine_warm_restarts
-    >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)
-    >>> check_length("schedule", cosine_warm_restarts(100), 100, 200)
-    Traceback (most recent call last):
-    ValueError: `schedule` must end with the run of 200 updates, got one of 100: give schedule=cosine_warm_restarts(200)
+        >>> from adamw_jax._rates.restarts import cosine_warm_restarts
+        >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)
+        >>> check_length("schedule", cosine_warm_restarts(100), 100, 200)
+        Traceback (most recent call last):
+        ValueError: `schedule` must end with the run of 200 updates, got one of 100: give schedule=cosine_warm_restarts(200)
     """
     if not callable(schedule) or any(map(checks.is_traced, (before, after))) or float(before) == float(after):
         return
@@ -66,6 +69,12 @@ def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
             return
         near = min(ends, key=lambda end: (end != old, abs(end - new)))
         remedy = f"cosine_warm_restarts({new - int(schedule.warmup)})"
+    elif isinstance(schedule, Named) and "updates" in schedule.arguments:
+        own = schedule.arguments["updates"]
+        if checks.is_traced(own) or int(own) == new:
+            return
+        near = int(own)
+        remedy = f"{dataclasses.replace(schedule, arguments={**schedule.arguments, 'updates': new})!r}"
     else:
         found = old if _ends_at(schedule, old) else _first_zero(schedule, new)
         if found is None:
