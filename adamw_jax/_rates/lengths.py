@@ -50,15 +50,15 @@ def _first_zero(schedule: Any, updates: int) -> int | None:
 def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
     """Raise a ValueError if a schedule was made for a run of `before` updates and the new one has `after`.
 
-        A schedule of one run fits the run of its length. Restarts fit where a cycle ends with the run, but not one that
-        ended with the shorter run, too. Another function of the count does not fit where it comes to rest with the old run,
-        or is 0 before the new one ends.
+    A schedule of one run fits the run of its length. Restarts fit where a cycle ends with the run, but not one that
+    ended with the shorter run, too. Another function of the count does not fit where it comes to rest with the old run,
+    or is 0 before the new one ends.
 
-        >>> from adamw_jax._rates.restarts import cosine_warm_restarts
-        >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)
-        >>> check_length("schedule", cosine_warm_restarts(100), 100, 200)
-        Traceback (most recent call last):
-        ValueError: `schedule` must end with the run of 200 updates, got one of 100: give schedule=cosine_warm_restarts(200)
+    >>> from adamw_jax._rates.restarts import cosine_warm_restarts
+    >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)
+    >>> check_length("schedule", cosine_warm_restarts(100), 100, 200)
+    Traceback (most recent call last):
+    ValueError: `schedule` must end with the run of 200 updates, got one of 100: give schedule=cosine_warm_restarts(200)
     """
     if not callable(schedule) or any(map(checks.is_traced, (before, after))) or float(before) == float(after):
         return
