@@ -230,6 +230,9 @@ def test_axes_of_stacks_and_of_weights_with_the_outputs_first():
     found = aj.transfer(OPTIONS, stacked(8, 2), stacked(16, 6), axes={"": "sio"}, rule="completep")
     assert leaves_of(found)["blocks/w"]["rate_factor"] == pytest.approx(1 / 2)
     assert leaves_of(found)["blocks/b"]["eps_factor"] == pytest.approx(1 / 2 / 3)
+    own = aj.transfer(OPTIONS | {"axes": {"": "sio"}}, stacked(8, 2), stacked(16, 6), rule="completep")
+    assert own["axes"] == {"": "sio"}
+    assert leaves_of(own) == leaves_of(found)
     torch = aj.transfer(OPTIONS, *(aj.Run({"w": shape(3 * n, n * n)}, 100, 8) for n in (4, 8)), axes={"": "oi"})
     assert leaves_of(torch)["w"]["rate_factor"] == pytest.approx(1 / 4)
 

@@ -142,7 +142,7 @@ def transfer(
       direction: "adam", "muon" or "momentum", what a step's size is like, or {pattern: kind}; None: by the options'
         `direction` or `momentum`, else "adam".
       axes: which axes of kernels are inputs, where names do not tell: {pattern: letters}, as {"blocks/": "sio"} for
-        stacked layers and {"": "oi"} for weights (outputs, inputs).
+        stacked layers and {"": "oi"} for weights (outputs, inputs); None: the options' own `axes`.
 
     Returns:
       The options as a dict, for `adamw(**transferred)`; with `.table()`, one row per role and per leaf, and `.notes`,
@@ -172,6 +172,7 @@ def transfer(
     growth = _growth(rule, base, target)
     for name in ("schedule", "learning_rate"):
         check_length(name, options.get(name), base.updates, target.updates)
+    axes = options.get("axes") if axes is None else axes
     leaves = growth_of(base.params, target.params, axes, deeper=not checks.equals(growth.depth, 1))
     for each in leaves:
         if each.stack != 1 and base.depth is None:

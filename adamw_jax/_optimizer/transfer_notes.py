@@ -8,7 +8,7 @@ from adamw_jax._rules.scaling import Growth, Rule, power
 from adamw_jax._tree import checks
 
 BY_RULE = {"learning_rate", "lr_multipliers", "weight_decay", "b1", "b2", "eps", "eps_root", "normalize_decay"}
-UNDERSTOOD = BY_RULE | {"coupling", "multiplier_scales_decay", "schedule", "direction", "momentum"}
+UNDERSTOOD = BY_RULE | {"coupling", "multiplier_scales_decay", "schedule", "direction", "momentum", "axes"}
 """Options that a transfer changes, or that it reads and that need no change."""
 
 
