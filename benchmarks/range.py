@@ -34,8 +34,9 @@ def environment(jax, python):
     interpreter = folder / "bin" / "python"
     if not (folder / ".filled").exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
-        packages = [pinned("jax", jax), pinned("jaxlib", jax), pinned("optax", OPTAX.get(jax, "newest")), "pytest>=8.3"]
-        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", "chex", *packages], check=True)
+        tools = ["chex", "hypothesis", "pytest>=8.3", "scikit-learn"]
+        packages = [pinned("jax", jax), pinned("jaxlib", jax), pinned("optax", OPTAX.get(jax, "newest")), *tools]
+        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *packages], check=True)
         (folder / ".filled").touch()
     return interpreter
 

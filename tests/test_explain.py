@@ -608,3 +608,15 @@ def test_explain_reads_a_keras_model_and_optimizer():
         aj.explain(OptaxOptimizer(made, 0.1))
     with pytest.raises(TypeError, match="`tx` must come from a preset, or hold an optimizer from one, got Adam"):
         aj.explain(compiled("adam"))
+
+
+def test_a_rate_schedule_that_inject_hyperparams_hides_from_a_decay_is_refused():
+    params, schedule = {"w": shape(2, 2)}, optax.linear_schedule(1.0, 0.0, 4)
+    make = optax.inject_hyperparams(aj.adamw)
+    with pytest.raises(ValueError, match=r"`learning_rate` must be a number .* got a schedule, injected by optax"):
+        aj.explain(make(schedule, weight_decay=0.1), params)
+    aj.explain(make(schedule), params)
+    aj.explain(make(0.1, weight_decay=0.1), params)
+    aj.explain(
+        optax.inject_hyperparams(aj.adamw, ("coupling",))(schedule, weight_decay=0.1, coupling="constant"), params
+    )

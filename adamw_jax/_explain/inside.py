@@ -1,6 +1,7 @@
 """The optimizer of this library in what a user trains with: bare, wrapped, injected, or in Keras."""
 
 import contextlib
+import dataclasses
 import warnings
 from typing import Any
 
@@ -11,6 +12,8 @@ import optax
 from adamw_jax._explain.memory import abstract
 from adamw_jax._optimizer.optimizer import initialized, plan_of
 from adamw_jax._optimizer.plan import Plan
+from adamw_jax._rates.readout import injected
+from adamw_jax._tree.checks import is_traced
 from adamw_jax._tree.paths import leaf_paths
 
 
@@ -56,6 +59,26 @@ def _with_numbers(tx: Any, plan: Plan, shapes: chex.ArrayTree) -> Plan:
     return plan
 
 
+def _with_injected_rate(plan: Plan, state: chex.ArrayTree) -> Plan:
+    """Return the plan; refuse a decay that a learning rate does not reach, as a preset does that sees the schedule.
+
+    Raises:
+      ValueError: `optax.inject_hyperparams` evaluates a schedule as learning rate, and only eta scales the decay.
+    """
+    is_function = injected(state).get("learning_rate", 0) is None
+    if is_function and not any(map(is_traced, jax.tree.leaves((plan.weight_decay, plan.proximal_l1)))):
+        dataclasses.replace(plan, learning_rate=_Injected())
+    return plan
+
+
+class _Injected:
+    def __call__(self, count: chex.Numeric) -> chex.Numeric:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "a schedule, injected by optax.inject_hyperparams"
+
+
 def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree, chex.ArrayTree]:
     """Return the plan of the one optimizer in a transformation, the shapes that it trains, and those of the state.
 
@@ -63,6 +86,7 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
 
     Raises:
       TypeError: no optimizer of this library inside, or several.
+      ValueError: an injected schedule as learning rate with a decay that it does not reach.
     """
     inside, state = _plans(tx, shapes)
     if (plan := plan_of(tx)) is not None:
@@ -81,4 +105,4 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
             f"`tx` must train the parameters by their paths, got an optimizer inside that trains {sorted(foreign)}: "
             "explain the optimizer itself"
         )
-    return _with_numbers(tx, plan, shapes), trained, state
+    return _with_injected_rate(_with_numbers(tx, plan, shapes), state), trained, state
