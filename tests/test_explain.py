@@ -479,7 +479,7 @@ CHANGES = {
     ),
     "a multiplier over time": (
         lambda: aj.adamw(**BASE, lr_multipliers={"bias": aj.linear_warmup(3)}),
-        "multiplier over time",
+        "multiplier in detail",
     ),
     "a threshold": (lambda: aj.adamw(**BASE, proximal_l1={"kernel": 0.01}), "proximal_l1"),
 }
@@ -620,3 +620,25 @@ def test_a_rate_schedule_that_inject_hyperparams_hides_from_a_decay_is_refused()
     aj.explain(
         optax.inject_hyperparams(aj.adamw, ("coupling",))(schedule, weight_decay=0.1, coupling="constant"), params
     )
+
+
+def test_values_along_a_stack_count_as_their_largest():
+    params = {"blocks": {"kernel": jnp.ones((3, 4, 4)), "bias": jnp.ones((3, 4))}, "head": jnp.ones((4, 2))}
+    rates, decays = np.array([0.25, 0.5, 2.0]), np.array([0.01, 0.02, 0.03])
+
+    def tx(rates, decays):
+        options = {"lr_multipliers": {"blocks": rates}, "weight_decay": {"blocks/kernel": decays}}
+        return aj.adamw(0.1, axes={"blocks": "sio"}, multiplier_scales_decay=True, **options)
+
+    table = aj.explain(tx(rates, decays), params)
+    rows = {row["path"]: row for row in table.rows}
+    found = (rows["blocks/kernel"]["rate"], rows["blocks/kernel"]["l2"])
+    assert found == pytest.approx((0.2, 0.03), rel=1e-7)  # arrays become float32
+    assert rows["blocks/kernel"]["by_layer"] == ("multiplier", "l2")
+    assert "multiplier; l2" in str(table)
+    json.dumps(table.to_dict())
+    # The largest are equal, the others are not.
+    other = aj.explain(tx(np.array([0.5, 0.5, 2.0]), decays), params)
+    assert ("blocks/kernel", "multiplier in detail") in [(row["path"], row["what"]) for row in other.diff(table).rows]
+    with pytest.warns(UserWarning, match="`weight_decay` of 0.03 at 'blocks/kernel' halves a weight in 11 updates"):
+        tx(rates, decays).init(params)

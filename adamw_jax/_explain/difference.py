@@ -26,7 +26,7 @@ RULES = {"multiplier": "multiplier", "l1": "l1", "l2": "l2", "proximal_l1": "thr
 
 COMPARED = (
     *("shape", "dtype", "frozen", "held", "norm", "multiplier", "rate", "l1", "proximal_l1", "l2", "decay"),
-    *("corrected", "moves", "state_bytes"),
+    *("corrected", "moves", "by_layer", "state_bytes"),
 )
 """The columns that are compared: what a parameter gets, not by which rule; `turn`, too, where both tables have it."""
 
@@ -88,8 +88,10 @@ def _text(value: Any) -> Any:
     if callable(value) and not dataclasses.is_dataclass(value) and not isinstance(value, type):
         said = ", ".join(f"{each:.3g}" for each in values_at(value, COUNTS[[0, 9, 29, -1]]))
         return f"a function with {said} at counts {', '.join(map(str, COUNTS[[0, 9, 29, -1]]))}"
+    if np.ndim(value) and isinstance(value, (jax.Array, np.ndarray)):
+        return np.array2string(np.ravel(value), precision=3, threshold=6, max_line_width=10**6)
     plain = is_number(value) or value is None or isinstance(value, (str, bool, tuple))
-    return value if plain else repr(value)
+    return value if plain else " ".join(repr(value).split())
 
 
 def _settings(told: "Explanation") -> dict[str, Any]:
@@ -138,7 +140,7 @@ def difference(new: "Explanation", old: "Explanation") -> Difference:
             if row[key] != its[key]:
                 changed.append((path, key, its[key], row[key]))
             elif key in RULES and not _same(getattr(leaf, RULES[key]), getattr(was, RULES[key])):
-                changed.append((path, f"{key} over time", getattr(was, RULES[key]), getattr(leaf, RULES[key])))
+                changed.append((path, f"{key} in detail", getattr(was, RULES[key]), getattr(leaf, RULES[key])))
     unknown = {leaf.direction for leaf, _ in news.values() if leaf.about.arguments is None}
     names = [f"the arguments of the direction {name!r}" for name in sorted(unknown)]
     return Difference([dict(zip(_TITLES, each, strict=True)) for each in changed], names)

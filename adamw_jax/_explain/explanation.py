@@ -33,6 +33,7 @@ COLUMNS = {
     "scale_invariant": "invariant",
     "turn": "turn/update",
     "moves": "moves",
+    "by_layer": "by layer",
     "whole": "whole",
     "moved": "bytes moved",
     "operations": "operations",
@@ -56,6 +57,7 @@ _OPTIONAL = (
     "scale_invariant",
     "turn",
     "moves",
+    "by_layer",
     "whole",
     "moved",
     "operations",
@@ -82,7 +84,7 @@ class Explanation:
         parameter in equilibrium, sqrt(2 decay (1 - b1) / (1 + b1)) for AdamW whatever the rate, None where it is not
         known: without a decay or with an l1 or a form of its own, unless `hold_norm` holds the parameter; narrower than
         float32, where rounding turns, too; by a direction of optax's, or by Muon;
-        moves: which values are schedules;
+        moves: which values are schedules; by_layer: which differ along a stack of layers, of which the largest counts;
         whole, moved, operations: of leaves that Muon orthogonalizes on a `mesh`: where matrices are whole, "owned" or
         "gather", and per chip and update the bytes that collectives return and the iteration's operations;
         state_bytes: of the trees in the state; flags: where to look twice.

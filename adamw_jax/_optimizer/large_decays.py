@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import chex
+import numpy as np
 
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._decay.factor import normalization, scaled
@@ -51,7 +52,8 @@ def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
     for path, (_, l2), r, frozen in rows:
         if frozen or any(callable(x) or checks.is_traced(x) for x in (l2, r)):
             continue
-        decay, share = float(l2), eta * n * float(scaled(l2, r))
+        shares = eta * n * np.asarray(scaled(l2, r), np.float64)
+        share, decay = float(shares.max()), float(np.max(l2))
         if share < LARGE:
             continue
         half_life = "at once" if share >= 1 else f"in {math.log(0.5) / math.log1p(-share):.2g} updates"
