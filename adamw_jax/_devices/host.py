@@ -1,17 +1,16 @@
 """A state in the host's memory: streamed to the device and back, one parameter's part after another."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
 import optax
-from jax.extend.core import Literal
-from jax.interpreters import partial_eval
 
 from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
+from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.state import parameter_of
 from adamw_jax._tree.typing import Params, Updates
 
@@ -32,14 +31,16 @@ def in_host_memory(leaf: Any) -> bool:
 
 def with_memory_of(init: Callable[..., Any], params: Params, shardings: chex.ArrayTree) -> chex.ArrayTree:
     """Return the shardings of a state, each with the memory in which `init` leaves the array."""
-    if SPACES is None:
-        return shardings
-    avals = jax.make_jaxpr(init)(params).out_avals
-    placed, structure = jax.tree.flatten(shardings)
-    kinds = [aval.memory_space is SPACES.Host for aval in avals]
-    return jax.tree.unflatten(
-        structure, [s.with_memory_kind(KIND) if host else s for s, host in zip(placed, kinds, strict=True)]
-    )
+    kinds: list[bool] = []
+
+    def note(params: Params) -> Any:
+        state = init(params)
+        kinds.extend(map(in_host_memory, jax.tree.leaves(state)))
+        return state
+
+    jax.eval_shape(note, params)
+    placed = zip(jax.tree.leaves(shardings), kinds, strict=True)
+    return structure_of(shardings).unflatten([s.with_memory_kind(KIND) if host else s for s, host in placed])
 
 
 def _check_backend() -> None:
@@ -55,75 +56,51 @@ def _check_backend() -> None:
         )
 
 
-def _owners(tree: chex.ArrayTree, params: Params) -> list[int | None]:
-    """Return for each leaf the index of the parameter whose path ends its own path, or None."""
-    indices = {path: i for i, (path, _) in enumerate(jax.tree_util.tree_leaves_with_path(params))}
-    owners = [parameter_of(path, indices) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    return [None if owner is None else indices[owner] for owner in owners]
+def _owners(tree: chex.ArrayTree, params: Params) -> list[int]:
+    """Return for each leaf the index of the parameter whose path ends its own path, or -1."""
+    indices = {path: i for i, (path, _) in enumerate(jax.tree.leaves_with_path(params))}
+    found = [parameter_of(path, indices) for path, _ in jax.tree.leaves_with_path(tree)]
+    return [-1 if owner is None else indices[owner] for owner in found]
 
 
-def _before_and_after(closed: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Evaluate what does not depend on the host's memory; return the rest of the program, and all that it may take."""
-    jaxpr = closed.jaxpr
-    late = {var for var, each in zip(jaxpr.invars, inputs, strict=True) if in_host_memory(each)}
-    first: list[Any] = []
-    rest: list[Any] = []
-    for equation in jaxpr.eqns:
-        waits = any(var in late for var in equation.invars if not isinstance(var, Literal))
-        (rest if waits else first).append(equation)
-        late.update(equation.outvars if waits else ())
-    made = [var for equation in first for var in equation.outvars]
-    names = jaxpr.debug_info.with_unknown_names()
-    before = jaxpr.replace(eqns=first, outvars=made, debug_info=names)
-    after = jaxpr.replace(eqns=rest, invars=[*jaxpr.invars, *made], debug_info=names)
-    return after, [*inputs, *jax.core.eval_jaxpr(before, closed.consts, *inputs)]
+def _in_turn(update: Callable[..., Any], arguments: Any, params: Params) -> Any:
+    """Call `update` once per parameter, and keep of each call the outputs that belong to the parameter.
 
-
-def _in_turn(
-    closed: Any, inputs: Sequence[Any], owners_in: Sequence[int | None], owners_out: Sequence[int | None]
-) -> list[Any]:
-    """Evaluate a program output by output of one owner after another, what nobody owns first.
-
-    The parts of a turn that come out of the host's memory wait until those of the turn before are back there. The
-    barriers are what a compiler needs to hold two parts at a time, and not all of them.
+    The rest of a call is dead code, which JAX removes before it compiles. The parts of a turn that come out of the
+    host's memory wait until those of the turn before are back there: with these barriers a compiler holds two parts at
+    a time, and not all.
     """
-    after, known = _before_and_after(closed, inputs)
-    results: list[Any] = [None] * len(owners_out)
-    returned: tuple[Any, ...] = ()
-    for owner in sorted(set(owners_out), key=lambda owner: -1 if owner is None else owner):
-        wanted = [each == owner for each in owners_out]
-        program, used = partial_eval.dce_jaxpr(after, wanted)
-        values = {i: known[i] for i, needed in enumerate(used) if needed}
-        streamed = [i for i in values if in_host_memory(values[i])]
-        if any(owners_in[i] != owner for i in streamed):
-            raise ValueError(
-                "`parts` must be such that an update of one parameter needs its own state alone, got an optimizer "
-                "that needs the state of several at once"
-            )
-        if streamed and returned:
-            waiting = jax.lax.optimization_barrier((*(values[i] for i in streamed), *returned))
-            values.update(zip(streamed, waiting, strict=False))
-        outputs = jax.core.eval_jaxpr(program, closed.consts, *values.values())
-        back = [i for i, each in enumerate(outputs) if in_host_memory(each)]
+    inputs, structure = jax.tree.leaves(arguments), structure_of(arguments)
+    owners_in, shapes = _owners(arguments, params), jax.eval_shape(update, *arguments)
+    owners_out, results, returned = _owners(shapes, params), {}, ()
+    for owner in sorted(set(owners_out)):
+        own = [i for i, each in enumerate(owners_in) if each == owner and in_host_memory(inputs[i])]
+        values = list(inputs)
+        if own and returned:
+            waiting = jax.lax.optimization_barrier((*(inputs[i] for i in own), *returned))
+            for i, value in zip(own, waiting, strict=False):
+                values[i] = value
+        outputs = jax.tree.leaves(update(*structure.unflatten(values)))
+        kept = {i: outputs[i] for i, each in enumerate(owners_out) if each == owner}
+        back = [i for i in kept if in_host_memory(outputs[i])]
         if back:
             returned = tuple(jax.lax.optimization_barrier([outputs[i] for i in back]))
-            for i, each in zip(back, returned, strict=True):
-                outputs[i] = each
-        for i, each in zip((i for i, needed in enumerate(wanted) if needed), outputs, strict=True):
-            results[i] = each
-    return results
+            kept.update(zip(back, returned, strict=True))
+        results.update(kept)
+    return structure_of(shapes).unflatten([results[i] for i in range(len(owners_out))])
 
 
 def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.GradientTransformationExtraArgs:
     """Keep parts of the state of any optimizer in the host's memory, and stream them through the device.
 
-    An update is the one of `inner`, taken apart: for one parameter after another, its part of the state is copied to
-    the device, used, and copied back. In a jitted step, device memory holds parameters, gradients, and the parts of two
-    parameters at a time. What crosses the bus in an update is twice the bytes of these parts.
+    A jitted update is the one of `inner`, taken apart: for one parameter after another, its part of the state is copied
+    to the device, used, and copied back. Device memory holds parameters, gradients, and the parts of two parameters at
+    a time; twice the bytes of these parts cross the bus. Without `jax.jit`, all parts are copied at once.
 
     Args:
       inner: an optimizer in which the new state of a parameter depends on no other parameter's state. Gradients may be
-        used together, as for a global norm.
+        used together, as for a global norm. An optimizer that uses the states of several parameters together gives
+        the right numbers, with all of these in device memory at a time.
       parts: a regular expression, searched in the paths of the state's leaves ("inner_state/0/mu/dense/kernel"): what
         it finds, scalars aside, lives in the host's memory. "mu|nu|moments" is Adam's, however it is stored.
 
@@ -135,7 +112,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
 
     Raises:
       ValueError: at `init`, `parts` that find nothing, or a backend without "pinned_host" memory; at `update`, a part
-        that came in device memory, or an optimizer that needs several parameters' parts at once.
+        that came in device memory. NotImplementedError: at `init`, a version of JAX without `jax.memory`.
 
     Source: Ren et al., "ZeRO-Offload", arXiv 2101.06840, for the idea; here the arithmetic stays on the device.
 
@@ -190,10 +167,10 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
             return new_updates, move(new_state, SPACES.Host)
 
         arguments = (updates, state, params)
-        closed, shapes = jax.make_jaxpr(whole, return_shape=True)(*arguments)
-        owners = [[owner for tree in trees for owner in _owners(tree, updates)] for trees in (arguments, shapes)]
-        outputs = _in_turn(closed, jax.tree.leaves(arguments), *owners)
-        moved: tuple[Updates, optax.OptState] = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
-        return moved
+        if not any(map(checks.is_traced, jax.tree.leaves(arguments))):
+            new_updates, state = whole(*arguments)
+            return new_updates, state
+        new_updates, state = _in_turn(jax.jit(whole), arguments, updates)
+        return new_updates, state
 
     return with_plan_of(inner, optax.GradientTransformationExtraArgs(init, update))
