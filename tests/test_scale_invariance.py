@@ -188,3 +188,18 @@ def test_neither_the_weights_nor_the_losss_unit_counts(size):
 def test_no_parameters_and_none_that_are_trained():
     assert aj.scale_invariant(lambda p: 0.0, {}) == {}
     assert aj.scale_invariant(lambda p: 0.0, {"a": None, "n": jnp.ones(2, jnp.int32)}) == {"a": None, "n": False}
+
+
+def test_a_stack_is_invariant_if_every_matrix_is():
+    def loss(params, x):
+        def layer(w):
+            y = x @ w
+            return y / jnp.linalg.norm(y)
+
+        first, second = params["w"]
+        return jnp.sum(layer(first) * jnp.arange(4.0)) + jnp.sum((layer(second) if params["both"] else x @ second) ** 3)
+
+    x = jnp.arange(6.0).reshape(2, 3)
+    for both in (True, False):
+        params = {"w": jnp.ones((2, 3, 4)), "both": both}
+        assert aj.scale_invariant(loss, params, x, axes={"w": "sio"})["w"] is both

@@ -515,3 +515,34 @@ def test_bad_input(call, error, text):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == text
+
+
+# Stacks.
+
+
+def test_a_stack_is_seen_matrix_by_matrix():
+    rng = np.random.default_rng(0)
+    params, grads = ({"w": jnp.asarray(rng.normal(size=(3, 4, 6)), jnp.float32)} for _ in range(2))
+    apart, grads_apart = ({f"w{i}": tree["w"][i] for i in range(3)} for tree in (params, grads))
+    tx = aj.observe(aj.adamw(0.1, axes="sio"))
+    alone = aj.observe(aj.adamw(0.1))
+    _, state = jax.jit(tx.update)(grads, tx.init(params), params)
+    _, states = jax.jit(alone.update)(grads_apart, alone.init(apart), apart)
+    for field in ("weight_rms", "gradient_rms", "step_rms", "angle"):
+        found = getattr(state, field)["w"]
+        np.testing.assert_allclose(found, [getattr(states, field)[f"w{i}"] for i in range(3)], rtol=1e-6)
+    (row,), rows = aj.report(state).rows, aj.report(states).rows
+    for name in ("weight_rms", "gradient_rms", "step_rms", "ratio", "angle"):
+        assert row[name] == pytest.approx(np.mean([each[name] for each in rows]), rel=1e-6)
+    assert row["worst_ratio"] == pytest.approx(max(each["ratio"] for each in rows), rel=1e-6)
+    assert row["worst_angle"] == pytest.approx(max(each["angle"] for each in rows), rel=1e-6)
+    assert "worst ratio" in str(aj.report(state))
+    assert "worst ratio" not in str(aj.report(states))
+    assert len(aj.report(state).to_dict()) == 7
+
+
+def test_a_state_with_other_axes_is_named():
+    params = {"w": jnp.ones((3, 4, 6))}
+    tx = aj.observe(aj.adamw(0.1), axes="sio")
+    with pytest.raises(ValueError, match="angle"):
+        tx.update(params, aj.observe(aj.adamw(0.1)).init(params), params)

@@ -6,6 +6,7 @@ from typing import Any
 
 import chex
 
+from adamw_jax._rules.axes import matrix_axes
 from adamw_jax._rules.leaf import Leaf, require_axes
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.values import Resolved
@@ -134,8 +135,9 @@ def axes_of_unit(rule: NormRule, leaf: Leaf) -> tuple[int, ...]:
     if rule.per == "leaf":
         return every
     if rule.per == "matrix":
-        letters = require_axes("hold_norm", leaf) if leaf.is_matrix else leaf.axes
-        return every if letters is None else tuple(axis for axis in every if letters[axis] != "s")
+        if leaf.is_matrix:
+            require_axes("hold_norm", leaf)
+        return matrix_axes(leaf)
     if not {"i", "o"} <= set(leaf.axes or ""):
         if leaf.is_matrix:
             require_axes("hold_norm", leaf)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adamw_jax._rules.axes import matrix_axes
+from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.width import arithmetic_dtype
@@ -35,18 +37,24 @@ def _moved(key: chex.PRNGKey, leaf: Any) -> chex.Array:
     return (wide + DISTANCE * noise).astype(jnp.result_type(leaf))
 
 
-def _product(gradient: Any, weight: Any) -> chex.Array:
-    """Return the sum of g theta over the root of the sum of (g theta)^2; infinite where the gradient is zero."""
+def _product(gradient: Any, weight: Any, axes: tuple[int, ...]) -> chex.Array:
+    """Return the sum of g theta over the root of the sum of (g theta)^2, the largest of a stack's matrices.
+
+    It is infinite where the gradient of a matrix is zero.
+    """
     dtype = arithmetic_dtype(weight)
     g, theta = gradient.astype(dtype), weight.astype(dtype)
     # Gradients may be so small that their squares vanish.
-    largest = jnp.max(jnp.abs(g))
+    largest = jnp.max(jnp.abs(g), axis=axes, keepdims=True)
     terms = g / jnp.where(largest > 0, largest, 1.0) * theta
-    root = jnp.sqrt(jnp.sum(jnp.square(terms)))
-    return jnp.where(largest > 0, jnp.abs(jnp.sum(terms)) / jnp.where(root > 0, root, 1.0), jnp.inf)
+    root = jnp.sqrt(jnp.sum(jnp.square(terms), axis=axes, keepdims=True))
+    sums = jnp.abs(jnp.sum(terms, axis=axes, keepdims=True))
+    return jnp.max(jnp.where(largest > 0, sums / jnp.where(root > 0, root, 1.0), jnp.inf))
 
 
-def scale_invariant(loss: Callable[..., chex.Array], params: chex.ArrayTree, *args: Any) -> chex.ArrayTree:
+def scale_invariant(
+    loss: Callable[..., chex.Array], params: chex.ArrayTree, *args: Any, axes: Any = None
+) -> chex.ArrayTree:
     """Find the parameters whose length the loss ignores: loss(c theta) = loss(theta) for every c > 0.
 
     That is so where a normalization follows a layer, and then, by Euler,
@@ -62,6 +70,7 @@ def scale_invariant(loss: Callable[..., chex.Array], params: chex.ArrayTree, *ar
         ones), and without noise of its own.
       params: the parameters; leaves that are not floating are left as they are, and no candidates.
       *args: what else the loss needs, a batch for instance: enough examples that no layer's gradient is zero.
+      axes: which axes of the leaves are stacks, as in `decoupled`: a stack is invariant if every matrix in it is.
 
     Returns:
       A tree of True and False with the parameters' structure, as `Corrected(layers=...)`, masks and rules take it.
@@ -98,8 +107,9 @@ def scale_invariant(loss: Callable[..., chex.Array], params: chex.ArrayTree, *ar
     def products(key: chex.PRNGKey, floating: list[Any]) -> tuple[list[chex.Array], list[chex.Array]]:
         points = list(map(_moved, jax.random.split(key, len(floating)), floating))
         gradients = jax.grad(value)(points)
-        return list(map(_product, gradients, points)), [jnp.isfinite(g).all() for g in gradients]
+        return list(map(_product, gradients, points, over)), [jnp.isfinite(g).all() for g in gradients]
 
+    over = [matrix_axes(leaf) for leaf, flag in zip(leaves_of(params, axes), trained, strict=True) if flag]
     floating = [leaf for leaf, flag in zip(leaves, trained, strict=True) if flag]
     if not floating:
         return structure.unflatten([False] * len(leaves))

@@ -18,7 +18,12 @@ from adamw_jax._tree.state import value_of
 QUANTITIES = ("weight_rms", "gradient_rms", "step_rms", "ratio", "angle")
 """The numbers in a row."""
 
-_TITLES = {"path": "parameter"} | {name: name.replace("_rms", " rms") for name in QUANTITIES}
+WORST = ("worst_ratio", "worst_angle")
+"""Further numbers in the row of a stack."""
+
+_TITLES = {"path": "parameter"} | {
+    name: name.replace("_rms", " rms").replace("_", " ") for name in (*QUANTITIES, *WORST)
+}
 
 
 def _marks(values: list[float]) -> list[str]:
@@ -37,17 +42,24 @@ class Report:
     Attributes:
       rows: one mapping per parameter, in the order of the paths: path; weight_rms, gradient_rms, step_rms;
         ratio: step_rms / weight_rms; angle: between the weights before and after, in radians. Not a number where there
-        is none: before the first observed update, and the angle of weights that are all zero.
+        is none: before the first observed update, and the angle of weights that are all zero. The row of a stack has
+        the means over its matrices, and worst_ratio and worst_angle, the largest of them.
       observed: number of the update that the rows tell of, counted from 1; 0 before the first.
     """
 
     rows: list[dict[str, Any]]
     observed: int
 
+    def _titles(self) -> dict[str, str]:
+        has_stacks = any(name in row for row in self.rows for name in WORST)
+        return {name: title for name, title in _TITLES.items() if has_stacks or name not in WORST}
+
     def _cells(self) -> list[dict[str, Any]]:
         marks = {name: _marks([row[name] for row in self.rows]) for name in QUANTITIES}
         return [
-            {"path": row["path"]} | {name: f"{row[name]:.3g}{marks[name][i] or ' '}" for name in QUANTITIES}
+            {"path": row["path"]}
+            | {name: f"{row[name]:.3g}{marks[name][i] or ' '}" for name in QUANTITIES}
+            | {name: f"{row[name]:.3g} " if name in row else "" for name in WORST}
             for i, row in enumerate(self.rows)
         ]
 
@@ -57,18 +69,25 @@ class Report:
         return f"update {self.observed:,}; ^ largest, v smallest of its column, ! not finite; angles in radians"
 
     def __str__(self) -> str:
-        titles = _TITLES | {name: f"{_TITLES[name]} " for name in QUANTITIES}
-        return f"{table.to_text(titles, self._cells(), right=QUANTITIES)}\n{self._note()}"
+        titles = {name: title if name == "path" else f"{title} " for name, title in self._titles().items()}
+        return f"{table.to_text(titles, self._cells(), right=(*QUANTITIES, *WORST))}\n{self._note()}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = [row | {"marked": "!" in "".join(row.values())} for row in self._cells()]
-        return table.to_html(_TITLES, rows, {}, "marked") + f"<div>{html.escape(self._note())}</div>"
+        return table.to_html(self._titles(), rows, {}, "marked") + f"<div>{html.escape(self._note())}</div>"
 
     def to_dict(self) -> dict[str, float]:
-        """Return {"path/quantity": number}, five per parameter, as loggers take them."""
-        return {f"{row['path']}/{name}": row[name] for row in self.rows for name in QUANTITIES}
+        """Return {"path/quantity": number}, five per parameter and seven per stack, as loggers take them."""
+        return {
+            f"{row['path']}/{name}": row[name] for row in self.rows for name in (*QUANTITIES, *WORST) if name in row
+        }
+
+
+def _numbers(weight: float, gradient: float, step: float, angle: float) -> list[float]:
+    ratio = step / weight if weight else (math.inf if step else math.nan)
+    return [weight, gradient, step, ratio, math.nan if weight == 0 else angle]
 
 
 def _in_order(path: str) -> list[Any]:
@@ -124,9 +143,9 @@ def report(state: optax.OptState) -> Report:
     fields = jax.device_get([node.weight_rms, node.gradient_rms, node.step_rms, node.angle])
     rows = []
     for path in sorted(fields[0], key=_in_order) if isinstance(fields[0], Mapping) else ():
-        numbers = [value_of(field[path]) for field in fields]
-        weight, gradient, step, angle = (float(number) if observed else math.nan for number in numbers)
-        ratio = step / weight if weight else (math.inf if step else math.nan)
-        turned = math.nan if weight == 0 else angle
-        rows.append(dict(zip(("path", *QUANTITIES), (path, weight, gradient, step, ratio, turned), strict=True)))
+        every = np.stack([np.ravel(value_of(field[path])) for field in fields], axis=1).astype(float)
+        each = [_numbers(*numbers) if observed else [math.nan] * 5 for numbers in every]
+        means, worst = np.mean(each, axis=0).tolist(), np.max(each, axis=0).tolist()
+        row = dict(zip(("path", *QUANTITIES), (path, *means), strict=True))
+        rows.append(row | (dict(zip(WORST, worst[3:], strict=True)) if np.ndim(value_of(fields[0][path])) else {}))
     return Report(rows, observed)

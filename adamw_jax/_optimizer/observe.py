@@ -1,7 +1,6 @@
 """What every step does to every parameter, kept in the state as a few scalars per leaf."""
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import chex
@@ -9,16 +8,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.optimizer import with_plan_of
+from adamw_jax._optimizer.optimizer import plan_of, with_plan_of
+from adamw_jax._rules.axes import matrix_axes
+from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_fit, check_kind
-from adamw_jax._tree.loop import params_or_updates, structure_of
+from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype
 
 PerPath: TypeAlias = Mapping[str, chex.Array]
-"""{path: scalar}"""
+"""{path: scalar}, or of a stack {path: one number per matrix}"""
+
+
+Axes: TypeAlias = tuple[int, ...]
 
 
 class Seen(NamedTuple):
@@ -36,7 +40,7 @@ class ObserveState(NamedTuple):
     Attributes:
       count: updates made, int32.
       observed: number of the latest observed update, counted from 1; 0 before the first. The mappings {path: scalar}
-        are of that update.
+        are of that update; a stack has one number per matrix.
       weight_rms: root of the mean square of the weights before that update.
       gradient_rms: that of what came in, the gradients.
       step_rms: that of what went out, the updates to be added.
@@ -57,52 +61,56 @@ def _is_number(leaf: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
 
 
-def _real(leaf: Any) -> chex.Array:
-    """Return the leaf in real numbers to calculate with; zeros for a leaf of integers, keys or nothing."""
+def _real(leaf: Any, axes: Axes) -> tuple[chex.Array, Axes]:
+    """Return the leaf in real numbers to calculate with, and the axes of a matrix; zeros where it has no numbers."""
     if not _is_number(leaf) or jnp.size(leaf) == 0:
-        return jnp.zeros([1], jnp.float32)
+        stack = [n for axis, n in enumerate(jnp.shape(leaf)) if axis not in axes]
+        return jnp.zeros([*stack, 1], jnp.float32), (len(stack),)
     if jnp.iscomplexobj(leaf):
-        leaf = jnp.stack([jnp.real(leaf), jnp.imag(leaf)])
-    return jax.lax.convert_element_type(leaf, arithmetic_dtype(leaf))
+        leaf, axes = jnp.stack([jnp.real(leaf), jnp.imag(leaf)], axis=-1), (*axes, jnp.ndim(leaf))
+    return jax.lax.convert_element_type(leaf, arithmetic_dtype(leaf)), axes
 
 
-def _scaled(leaf: Any) -> tuple[chex.Array, chex.Array]:
-    """Return x / m and m = max |x|, or 1 for zeros: squares of x itself under- and overflow."""
-    x = _real(leaf)
-    largest = jnp.max(jnp.abs(x))
+def _scaled(leaf: Any, axes: Axes) -> tuple[chex.Array, chex.Array, Axes]:
+    """Return x / m, m = max |x| of each matrix, or 1 for zeros, and its axes: squares of x itself under- and overflow."""
+    x, axes = _real(leaf, axes)
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return x / largest, largest
+    return x / largest, largest, axes
 
 
-def _rms(leaf: Any) -> chex.Array:
-    x, largest = _scaled(leaf)
-    return (largest * jnp.sqrt(jnp.mean(jnp.square(x)))).astype(jnp.result_type(float))
+def _rms(leaf: Any, axes: Axes) -> chex.Array:
+    x, largest, axes = _scaled(leaf, axes)
+    means = largest * jnp.sqrt(jnp.mean(jnp.square(x), axis=axes, keepdims=True))
+    return means.squeeze(axes).astype(jnp.result_type(float))
 
 
-def _angle(weight: Any, step: Any) -> chex.Array:
+def _angle(weight: Any, step: Any, axes: Axes) -> chex.Array:
     """Return the angle between theta and theta + u: that of u's part across theta and theta's length along itself.
 
     The arc cosine of the normalized product would have no digits left where the angle is below 1e-3.
     """
-    (theta, of_theta), (u, of_u) = _scaled(weight), _scaled(step)
+    (theta, of_theta, over), (u, of_u, _) = _scaled(weight, axes), _scaled(step, axes)
     if theta.shape != u.shape:
-        return jnp.zeros([], jnp.result_type(float))
-    square = jnp.sum(theta * theta)
-    along = jnp.sum(theta * u) / jnp.where(square == 0, 1.0, square)
-    across = jnp.sqrt(jnp.sum(jnp.square(u - along * theta)))
+        return jnp.zeros([n for axis, n in enumerate(jnp.shape(weight)) if axis not in axes], jnp.result_type(float))
+    square = jnp.sum(theta * theta, axis=over, keepdims=True)
+    along = jnp.sum(theta * u, axis=over, keepdims=True) / jnp.where(square == 0, jnp.ones_like(square), square)
+    across = jnp.sqrt(jnp.sum(jnp.square(u - along * theta), axis=over, keepdims=True))
     # Lengths in units of the larger of the two, so that neither product overflows.
     unit = jnp.maximum(of_theta, of_u)
     across, along = across * (of_u / unit), (of_theta / unit) + along * (of_u / unit)
-    return jnp.arctan2(across, jnp.sqrt(square) * along).astype(jnp.result_type(float))
+    return jnp.arctan2(across, jnp.sqrt(square) * along).squeeze(over).astype(jnp.result_type(float))
 
 
-def _see(weights: Params, gradients: Updates, steps: Updates) -> Seen:
+def _see(weights: Params, gradients: Updates, steps: Updates, over: Sequence[Axes]) -> Seen:
     rows = [jax.tree.leaves(tree) for tree in (weights, gradients, steps)]
-    quantities = *(map(_rms, row) for row in rows), map(_angle, rows[0], rows[2])
+    quantities = *(map(_rms, row, over) for row in rows), map(_angle, rows[0], rows[2], over)
     return Seen(*(per_path(gradients, quantity) for quantity in quantities))
 
 
-def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.GradientTransformationExtraArgs:
+def observe(
+    tx: optax.GradientTransformation, every: Scalar = 1, *, axes: Any = None
+) -> optax.GradientTransformationExtraArgs:
     """Keep in the state what the update does to every parameter: `report` reads it.
 
     For every leaf with weights theta, gradient g and update u of `tx`, in the update whose number k = 1, 2, ... is a
@@ -110,12 +118,13 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
 
         rms(theta),  rms(g),  rms(u),  angle = atan2(|u - a theta|, (1 + a) |theta|),   a = <theta, u> / |theta|^2
 
-    The updates in between cost nothing: they read and write what they do without `observe`. Under `jax.jit` an update
+    and of a stack for every matrix in it. The updates in between cost nothing: they read and write what they do without `observe`. Under `jax.jit` an update
     that is observed is computed once more for it.
 
     Args:
       tx: any transformation; the outermost one, so that what it returns is what is added to the parameters.
       every: updates from one that is observed to the next, >= 1.
+      axes: which axes of the leaves are stacks, as in `decoupled`; None is what the optimizer `tx` was given.
 
     Returns:
       A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, so that
@@ -135,11 +144,18 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
     1.0
     """
     checks.check_count("every", every)
+    plan = plan_of(tx)
+    letters = plan.axes if axes is None and plan is not None else axes
     tx = optax.with_extra_args_support(tx)
+
+    def over(tree: chex.ArrayTree) -> list[Axes]:
+        return list(map(matrix_axes, leaves_of(tree, letters)))
 
     def first(params: Params, inner_state: optax.OptState) -> ObserveState:
         def zeros() -> PerPath:
-            return per_path(params, (jnp.zeros([], jnp.result_type(float)) for _ in jax.tree.leaves(params)))
+            rows = zip(jax.tree.leaves(params), over(params), strict=True)
+            shapes = [[n for axis, n in enumerate(jnp.shape(leaf)) if axis not in each] for leaf, each in rows]
+            return per_path(params, (jnp.zeros(shape, jnp.result_type(float)) for shape in shapes))
 
         counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
         return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), inner_state)
@@ -154,8 +170,9 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
             raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
         check_kind(state, ObserveState)
         weights, gradients, count = params_or_updates(updates, params), updates, optax.safe_increment(state.count)
-        if structure_of(state.angle) != structure_of(per_path(weights, itertools.repeat(0))):
-            check_fit(state._replace(inner_state=()), first(weights, ()))
+        wanted = first(weights, ())
+        if jax.tree.map(jnp.shape, state.angle) != jax.tree.map(jnp.shape, wanted.angle):
+            check_fit(state._replace(inner_state=()), wanted)
         # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.
         due = (count % every == 0) & (count > 0)
         seen = Seen(state.weight_rms, state.gradient_rms, state.step_rms, state.angle)
@@ -163,7 +180,7 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
 
             def look() -> tuple[chex.Array, Seen]:
                 steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
-                return count > 0, _see(weights, gradients, steps)
+                return count > 0, _see(weights, gradients, steps, over(weights))
 
             # Who needs the answer of a branch comes after it: only so may the update overwrite what the branch reads.
             # Without that order, XLA would copy all parameters and moments at every update.
@@ -175,7 +192,7 @@ def observe(tx: optax.GradientTransformation, every: Scalar = 1) -> optax.Gradie
         else:
             updates, inner_state = tx.update(gradients, state.inner_state, params, **extra_args)
             if due:
-                seen = _see(weights, gradients, updates)
+                seen = _see(weights, gradients, updates, over(weights))
         observed = jnp.where(due, count, state.observed)
         return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
 

@@ -55,6 +55,16 @@ def leaves_inside(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
     return [around.get(leaf.path, leaf) for leaf in leaves_of(tree)]
 
 
+def matrix_axes(leaf: Leaf) -> tuple[int, ...]:
+    """Return the axes of each matrix in a leaf, all but those of its stack; all where its axes are not known.
+
+    >>> matrix_axes(Leaf("w", (12, 4, 8), "matrix", "sio", "name 'w'"))
+    (1, 2)
+    """
+    letters = leaf.axes or "o" * len(leaf.shape)
+    return tuple(axis for axis, letter in enumerate(letters) if letter != "s")
+
+
 def check_split(split: Any) -> None:
     """Check the values of `split`: a number of equal parts, or their sizes, for all leaves or by pattern."""
     for value in split.values() if isinstance(split, Mapping) else [] if split is None else [split]:
