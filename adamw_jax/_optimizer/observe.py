@@ -72,7 +72,7 @@ def _real(leaf: Any, axes: Axes) -> tuple[chex.Array, Axes]:
 
 
 def _scaled(leaf: Any, axes: Axes) -> tuple[chex.Array, chex.Array, Axes]:
-    """Return x / m, m = max |x| of each matrix, or 1 for zeros, and its axes: squares of x itself under- and overflow."""
+    """Return x / m, m = max |x| of each matrix or 1, and its axes: squares of x itself under- and overflow."""
     x, axes = _real(leaf, axes)
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
@@ -118,8 +118,8 @@ def observe(
 
         rms(theta),  rms(g),  rms(u),  angle = atan2(|u - a theta|, (1 + a) |theta|),   a = <theta, u> / |theta|^2
 
-    and of a stack for every matrix in it. The updates in between cost nothing: they read and write what they do without `observe`. Under `jax.jit` an update
-    that is observed is computed once more for it.
+    and of a stack for every matrix in it. The updates in between cost nothing: they read and write what they do without
+    `observe`. Under `jax.jit` an update that is observed is computed once more for it.
 
     Args:
       tx: any transformation; the outermost one, so that what it returns is what is added to the parameters.
@@ -127,7 +127,7 @@ def observe(
       axes: which axes of the leaves are stacks, as in `decoupled`; None is what the optimizer `tx` was given.
 
     Returns:
-      A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, so that
+      A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, one per matrix, so that
       shardings and checkpoints stay as they are.
 
     Raises:
