@@ -127,8 +127,8 @@ def observe(
       axes: which axes of the leaves are stacks, as in `decoupled`; None is what the optimizer `tx` was given.
 
     Returns:
-      A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, one per matrix, so that
-      shardings and checkpoints stay as they are.
+      A transformation with the updates of `tx`, whose state is an `ObserveState`, which adds scalars only, one for each
+      matrix of a stack, so that shardings and checkpoints stay as they are.
 
     Raises:
       ValueError, TypeError: an `every` that is no integer >= 1; at an update, parameters missing.
