@@ -105,7 +105,7 @@ def hold_norm(
                     f"`hold_norm` must not hold a leaf that decays, got a decay of {decay} and a `proximal_l1` of "
                     f"{threshold} at {path!r}: its length is given by the one or by the other"
                 )
-            if jnp.size(p) and not checks.is_traced(radii[-1]) and not isinstance(p, jax.ShapeDtypeStruct):
+            if not isinstance(p, jax.ShapeDtypeStruct) and jnp.size(p) and not checks.is_traced(radii[-1]):
                 alive = np.asarray(radii[-1]) > 0
                 if not (alive.any() if rule.per in ("row", "column") else alive.all()):
                     raise ValueError(
