@@ -53,7 +53,7 @@ class Decoupled:
     """The plain form, towards zero: l1 sign(theta) + l2 theta."""
 
     term: ClassVar[Callable[..., Any]] = staticmethod(_plain)
-    """(c n r', u, theta, (l1, l2), *numbers, *trees' leaves) -> what is added to u."""
+    """(c n r', u, theta, (l1, l2), *numbers, *trees' leaves) -> the summand of u."""
 
     def numbers(self) -> tuple[Scalar, ...]:
         """Return the numbers that the term needs besides."""
@@ -111,7 +111,7 @@ class Huber(Decoupled):
       delta: up to this magnitude the pull is l2 theta, beyond it l2 delta; > 0, in the parameter's unit.
 
     Source: the penalty of Huber 1964; as a decoupled decay: Guo & Fan, arXiv 2511.14721, whose proximal step this
-    equals to first order in the decay, and with a delta of one's own choice.
+    equals to first order in the decay; here delta is chosen by the user.
 
     >>> print(Huber(1.0).half_life(0.1, size=4.0))
     20.0
@@ -212,7 +212,7 @@ FORMS = {"decoupled": Decoupled(), "cautious": Cautious(), "anchored": Anchored(
 
 
 def form_of(decay: str | Decoupled) -> Decoupled:
-    """Return the form that an argument tells: a name, or the form itself."""
+    """Return the form that an argument names or is."""
     if isinstance(decay, Decoupled):
         return decay
     return FORMS[checks.check_choice("decay", decay, FORMS, others="a form such as Huber(1.0)")]

@@ -115,7 +115,7 @@ def direction_per_leaf(direction: Directions, tree: chex.ArrayTree) -> list[Any]
 
 
 def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
-    """Return for every leaf the name of its direction, as far as the function that made it tells.
+    """Return for every leaf the name of its direction, that of the function that made it.
 
     >>> names_of({"kernel": optax.scale_by_lion(), "": optax.scale_by_adam()}, {"bias": 0.0, "kernel": 0.0})
     ['adam', 'lion']

@@ -46,7 +46,7 @@ class Direction(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
 
 
 def about(transformation: Any) -> About:
-    """Return what is known about a direction; of another package's, the name of the function that made it.
+    """Return the facts about a direction; of another package's, the name of the function that made it.
 
     >>> about(optax.scale_by_lion()).name
     'lion'

@@ -94,9 +94,9 @@ def _text(value: Any) -> Any:
     return value if plain else " ".join(repr(value).split())
 
 
-def _settings(told: "Explanation") -> dict[str, Any]:
+def _settings(table_of: "Explanation") -> dict[str, Any]:
     """Return what a plan gives to all parameters alike."""
-    plan = told.plan
+    plan = table_of.plan
     return {
         "learning_rate": plan.learning_rate,
         "schedule": 1.0 if plan.schedule is None else plan.schedule,

@@ -52,7 +52,7 @@ def explain(
     mesh: Mesh | AbstractMesh | None = None,
     **arguments: Any,
 ) -> Explanation:
-    """Return what every parameter will get, from shapes alone: nothing is allocated.
+    """Return a table of what every parameter will get, from shapes alone: nothing is allocated.
 
     Args:
       tx: what `decoupled` or a preset returned; or that function itself, with its `arguments`; or what holds one such
@@ -61,13 +61,13 @@ def explain(
       params: the parameters, or their shapes (`jax.eval_shape`, `jax.ShapeDtypeStruct`); for Keras its variables, which
         a model has itself.
       updates: length of the run, to find the peak of a schedule that is a plain function; the first 100,000 if None.
-      updates_per_epoch: to tell timescales in epochs.
-      at: tell what the update that `at` updates precede does; None tells the peaks.
+      updates_per_epoch: for timescales in epochs.
+      at: the table is for the update number `at`, counted from 0; None is for the peaks of the run.
       scale_invariant: which leaves' lengths the loss ignores, as a mask by paths or as `scale_invariant` returns it, to
         be shown in a column, and with it the angle by which an update turns them in equilibrium, where it is known.
       state: the state from which a run goes on, if it does: a warning says where its position is not the schedule's.
       transferred: what `transfer` returned; columns show by what each rate and l2 differ from the small run's.
-      mesh: the chips of the run: columns tell of every leaf that Muon orthogonalizes where its matrices are whole, and
+      mesh: the chips of the run: columns show for every leaf that Muon orthogonalizes where its matrices are whole, and
         what an update takes for it per chip: bytes that collectives return, and operations. Placements are those of
         `params`, or the `shardings` that the direction was given.
       arguments: of the preset.

@@ -70,25 +70,25 @@ class Explanation:
     """What `explain` returns. It prints as a table, shows as one in a notebook, and `to_dict` gives it to a log.
 
     Attributes:
-      rows: one mapping per parameter, in the order of `jax.tree.leaves`:
-        path, shape, dtype, size; role, see `leaf_roles`; why: the part of the name that decided about the role, where
-        `matrices` or a corrected coupling asked for it; direction: its name, None where all leaves have one; frozen: by
-        `freeze`, without moments; held: at its norm; norm: by which rule, such as
-        "brake 0.5 per matrix", None without one; corrected: decays by the corrected coupling;
+      rows: one mapping per parameter, in the order of `jax.tree.leaves`. Each number is its largest of the run, or the
+        one at the count `at`.
+        path, shape, dtype, size, role (matrix, embedding, head, bias, scale, norm, vector or scalar);
+        why: the part of the name that decided about the role, where `matrices` or a corrected coupling asked for it;
+        direction: its name, None where all leaves have one;
+        frozen: by `freeze`, without moments; held: at its norm; norm: its rule, such as "brake 0.5 per matrix";
         rate_rule, multiplier, rate: the pattern (or kind of rule) that gave r, and alpha eta r;
         decay_rule, l1, proximal_l1, l2: the pattern that gave the decay, and the decays;
-        decay: share of the weight that l2 takes away in an update;
+        corrected: whether it decays by the corrected coupling; decay: share of the weight that l2 takes in an update;
         half_life: updates that halve a weight, by the decay's form; timescale: 1 / decay in epochs, None if unknown;
         rate_factor, decay_factor: of `transferred`, by which rate and l2 differ from the small run's;
         scale_invariant: as given to `explain`; turn: the angle in radians by which an update turns a scale-invariant
-        parameter in equilibrium, sqrt(2 decay (1 - b1) / (1 + b1)) for AdamW whatever the rate, None where it is not
-        known: without a decay or with an l1 or a form of its own, unless `hold_norm` holds the parameter; narrower than
-        float32, where rounding turns, too; by a direction of optax's, or by Muon;
+        parameter in equilibrium, sqrt(2 decay (1 - b1) / (1 + b1)) for AdamW whatever the rate. It is None where it is
+        not known: without a plain l2 or a held norm; with an l1; for dtypes narrower than float32, where rounding
+        turns, too; for a direction of optax's, and for Muon;
         moves: which values are schedules; by_layer: which differ along a stack of layers, of which the largest counts;
         whole, moved, operations: of leaves that Muon orthogonalizes on a `mesh`: where matrices are whole, "owned" or
         "gather", and per chip and update the bytes that collectives return and the iteration's operations;
         state_bytes: of the trees in the state; flags: where to look twice.
-        Numbers are those at the peak, each of its own, or at the count that `explain` was asked for.
       totals: number of parameters and elements, bytes of the state (and of it in scalars), decayed and frozen elements,
         and the paths of parameters outside of the optimizer, which a mask around it leaves out.
       peaks: learning rate, eta, and normalization n, what multiplies the decay, its form, and `at`, the count or None.
@@ -117,7 +117,7 @@ class Explanation:
 
     def _notes(self) -> list[str]:
         peaks = {key: table.format_cell(value) for key, value in self.peaks.items()}
-        told = "turn" in self._columns()
+        has_turns = "turn" in self._columns()
         return [
             ("at the peak" if self.peaks["at"] is None else "at count {at}").format(**peaks)
             + ": learning rate {learning_rate}, eta {eta}; coupling {coupling!r}, decay times {norm}, "
@@ -125,7 +125,7 @@ class Explanation:
             f"decayed: {self.totals['decayed']:,} of {self.totals['size']:,}; frozen: {self.totals['frozen']:,}; "
             f"{self.totals['scalar_bytes']:,} of the state's bytes are scalars",
             *([f"not trained by it: {', '.join(self.totals['outside'])}"] if self.totals["outside"] else []),
-            *(["turn/update: radians, in equilibrium: after about 1 / (decay/update) updates"] if told else []),
+            *(["turn/update: radians, in equilibrium: after about 1 / (decay/update) updates"] if has_turns else []),
             *(f"warning: {text}" for text in self.warnings),
         ]
 

@@ -82,7 +82,7 @@ class _Injected:
 def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree, chex.ArrayTree]:
     """Return the plan of the one optimizer in a transformation, the shapes that it trains, and those of the state.
 
-    Wrappers and chains call the `init` of what is inside: that tells which optimizers there are, for which parameters.
+    Wrappers and chains call the `init` of their parts: the calls show which optimizers there are, for which parameters.
 
     Raises:
       TypeError: no optimizer of this library inside, or several.

@@ -67,7 +67,7 @@ def scale_invariant(
 
     Args:
       loss: loss(params, *args) -> a scalar, differentiable, as it is in training (with batch statistics, not running
-        ones), and without noise of its own.
+        ones), and without random numbers.
       params: the parameters; leaves that are not floating are left as they are, and no candidates.
       *args: what else the loss needs, a batch for instance: enough examples that no layer's gradient is zero.
       axes: which axes of the leaves are stacks, as in `decoupled`: a stack is invariant if every matrix in it is.

@@ -43,7 +43,7 @@ def _patterns(plan: Plan, params: chex.ArrayTree) -> dict[str, tuple[str, ...]]:
 
 
 def rule_warnings(plan: Plan, params: chex.ArrayTree) -> list[str]:
-    """Return what is to be looked at twice in the rules of a plan, a sentence each."""
+    """Return warnings about the rules of a plan, a sentence each."""
     paths = leaf_paths(params)
     texts = []
     for name, patterns in _patterns(plan, params).items():
@@ -56,7 +56,7 @@ def rule_warnings(plan: Plan, params: chex.ArrayTree) -> list[str]:
 
 
 def plan_warnings(plan: Plan, eta: float, at: int | None) -> list[str]:
-    """Return what is to be looked at twice in the options that all parameters share.
+    """Return warnings about the options that all parameters share.
 
     Args:
       plan: the options.
@@ -73,7 +73,7 @@ def plan_warnings(plan: Plan, eta: float, at: int | None) -> list[str]:
 
 
 def state_warnings(plan: Plan, state: Any) -> list[str]:
-    """Return what is to be looked at twice in a state from which a run goes on.
+    """Return warnings about a state from which a run goes on.
 
     A state keeps the position and period of the schedule that it was made under. A function or a number is one cycle of
     the greatest length: under restarts, that cycle never ends, and its factor stays at the beginning of the cosine.

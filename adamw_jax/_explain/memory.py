@@ -36,7 +36,7 @@ def state_bytes_of(state: chex.ArrayTree, params: chex.ArrayTree) -> tuple[list[
     rest = 0
     for path, leaf in jax.tree.leaves_with_path(state):
         owner = parameter_of(path, owners)
-        # Where the parameters are a bare array, only its shape tells a moment from a scalar.
+        # Where the parameters are a bare array, a moment differs from a scalar in its shape alone.
         if owner is None or (owner == () and leaf.shape != owners[owner].shape):
             rest += _bytes(leaf)
         else:

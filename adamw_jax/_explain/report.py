@@ -27,7 +27,7 @@ _TITLES = {"path": "parameter"} | {
 
 
 def _marks(values: list[float]) -> list[str]:
-    """Return "^" for the largest number, "v" for the smallest, "!" for what is not finite; of equals, the first's."""
+    """Return "^" for the (first) largest number, "v" for the smallest, "!" for a number that is not finite."""
     finite = [value for value in values if math.isfinite(value)]
     marks = ["" if math.isfinite(value) else "!" for value in values]
     if finite and min(finite) < max(finite):
@@ -44,7 +44,7 @@ class Report:
         ratio: step_rms / weight_rms; angle: between the weights before and after, in radians. Not a number where there
         is none: before the first observed update, and the angle of weights that are all zero. The row of a stack has
         the means over its matrices, and worst_ratio and worst_angle, the largest of them.
-      observed: number of the update that the rows tell of, counted from 1; 0 before the first.
+      observed: number of the update that the rows describe, counted from 1; 0 before the first.
     """
 
     rows: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""The rows of the table: what each leaf gets from the plan, and what that amounts to."""
+"""The rows of the table: the values that each leaf gets from the plan, its rate, decay and half-life."""
 
 import collections
 import difflib
@@ -44,7 +44,7 @@ def rows_of(
     arrays: Sequence[Any],
     updates_per_epoch: float | None,
 ) -> list[dict[str, Any]]:
-    """Return a row per parameter, without what is known of the whole state.
+    """Return a row per parameter, without the columns that depend on the state.
 
     Args:
       plan: the optimizer's options.

@@ -77,8 +77,8 @@ def decoupled(
       freeze: the leaves that are not trained and have no moments, see `without_moments`, of any dtype; None trains all.
       hold_norm: the leaves whose norm stays what it is at the start, in place of a decay, matrix by matrix; or
         `Held(mask, per)`, `Brake(mask, outward)`, `Floor(mask, ratio)`; see the stage `hold_norm`.
-      axes: which axes of the leaves are stacks, inputs and outputs, where names do not tell: "sio" for scanned layers,
-        or {pattern: letters}, see `explain`'s column of roles.
+      axes: the axes of leaves, where names do not show them, one letter each: s for a stack, i for inputs, o for
+        outputs. "sio" for scanned layers, or {pattern: letters}.
       round_params: round bfloat16 parameters stochastically, see `round_to_params`.
       accumulate: what the direction sees: "gradients", or "steps", alpha eta_t g, as SGDW's velocity does.
 
@@ -89,7 +89,7 @@ def decoupled(
 
     Raises:
       ValueError, TypeError: an argument of another kind or out of range; a learning-rate schedule together with a
-        decay under coupling="schedule", whose eta it would hide. Rules are held against the parameters by `init`.
+        decay under coupling="schedule", whose eta it would hide; at `init`, rules that do not fit the parameters.
 
     Warns:
       UserWarning: at `init`, a decay that the learning rate does not multiply and that takes 0.05 or more of a weight

@@ -18,7 +18,7 @@ from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which colour-blind readers tell apart; the line styles repeat what it says."""
+"""Okabe and Ito's palette, whose colours differ for color-blind readers; line styles differ as well."""
 
 STYLES = ("-", "--", ":", "-.")
 
@@ -115,14 +115,14 @@ def schedule(
     if np.shape(ax) != (3,):
         raise ValueError(f"`ax` must be three axes for a preset, got {ax!r}")
     try:
-        told = explain(of, params, updates=updates)
+        table = explain(of, params, updates=updates)
     except TypeError as error:
         kind = type(of).__name__
         raise TypeError(f"`of` must be a schedule or what a preset returned, got {kind}: {error}") from error
-    plan, leaves = told.plan, {leaf.path: leaf for leaf in told.leaves}
+    plan, leaves = table.plan, {leaf.path: leaf for leaf in table.leaves}
     factors = plan.factors(counts)
     ax[0].plot(counts, factors.eta, **_style(0))
-    for index, (label, row) in enumerate(_groups(told.rows).items()):
+    for index, (label, row) in enumerate(_groups(table.rows).items()):
         rate, decay = _over_time(plan, leaves[row["path"]], factors)
         ax[1].plot(counts, rate, label=label, **_style(index))
         ax[2].plot(counts, decay, label=label, **_style(index))
@@ -152,7 +152,7 @@ def history(
     Args:
       values: {name: numbers}, one number per epoch (or update); or what `keras.Model.fit` returned. An array of two
         axes, (runs, epochs), is drawn as its mean with a band of one standard deviation.
-      xlabel, ylabel: what is counted and what is drawn, with the unit.
+      xlabel, ylabel: labels of the axes, with units.
       log: logarithmic vertical axis.
       first, step: number of the first epoch, and from one to the next.
       ax: where to draw; None makes a figure.

@@ -38,7 +38,7 @@ def steps(history: Any, *, of: str = "ratio", ax: Any = None) -> Any:
       ax: where to draw; None makes a figure.
 
     Returns:
-      The matplotlib axes. Zeros, and what is not finite, are grey.
+      The matplotlib axes. Zeros and numbers that are not finite are grey.
 
     Raises:
       TypeError, ValueError: no reports, reports of different parameters, an unknown quantity.
