@@ -22,8 +22,8 @@ SAMPLES = 2**20
 def values_at(value: ScalarOrSchedule | None, counts: np.ndarray) -> np.ndarray:
     """Return the values of a schedule, of a number, or the largest of an array, at some counts; None is 1.
 
-    >>> values_at(lambda count: 0.5 * count, np.array([0, 3]))
-    array([0. , 1.5])
+    >>> values_at(lambda count: jnp.minimum(count, 2), np.array([0, 3]))
+    array([0., 2.])
     """
     if callable(value):
         said = jax.vmap(lambda count: jnp.asarray(value(count)))(jnp.asarray(counts, jnp.int32))
