@@ -1,1 +1,1 @@
-"""One script per question; README.md lists them with their commands and latest answers."""
+"""One script per question; README.md says how to run them, results/README.md what they measured."""

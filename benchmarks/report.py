@@ -1,4 +1,4 @@
-"""Results to disk: JSON files, the tables in README.md, the plots."""
+"""Results to disk: JSON files, the tables in results/README.md, the plots."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from benchmarks import pictures
 from benchmarks.peers import machine
 
 HERE = Path(__file__).parent
-README = HERE / "README.md"
+README = HERE / "results" / "README.md"
 
 
 def table(rows):
@@ -26,7 +26,7 @@ def table(rows):
 
 
 def publish(name, rows):
-    """Write results/<name>.json, put the table into README.md between the marks of that name, and draw the picture."""
+    """Write results/<name>.json, put the table into results/README.md between the marks of that name, and draw the picture."""
     facts = machine()
     (HERE / "results" / f"{name}.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
     where = "{device}, {processor}, {cores} cores, load {load}".format(**facts)

@@ -16,6 +16,12 @@ def on_files(files: Files, config: dict) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Leads the pages' links to these pictures to where the site has them."""
+    del kwargs
+    return markdown.replace("../../benchmarks/results/", "../results/")
+
+
 def on_page_content(html: str, **kwargs: Any) -> str:
     """Makes every picture a link to itself: on a telephone its words are too small."""
     del kwargs

@@ -7,7 +7,7 @@ from benchmarks.decoupling.grids import load
 from benchmarks.decoupling.tables import TABLES
 from benchmarks.report import HERE, README, table
 
-PAGES = (README, HERE.parent / "docs" / "concepts" / "decoupling.md")
+PAGES = (README, HERE.parent / "docs" / "evidence" / "decoupling.md")
 """Where tables stand between marks of their names."""
 
 
