@@ -8,7 +8,7 @@ export MPLBACKEND = Agg
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.demo
-	@echo "Two programs, about three minutes on two cores; the first picture comes after one"
+	@echo "Two programs, about two minutes on two cores; the first picture comes after one"
 	$(BIN)/python examples/maps.py
 	$(BIN)/python examples/digits.py
 	@echo "Next: look at the pictures in examples/out/, then train something of your own: docs/start.md (JAX), docs/how-to/keras.md (Keras)"

@@ -26,7 +26,7 @@ def table(rows):
 
 
 def publish(name, rows):
-    """Write results/<name>.json, put the table into results/README.md between the marks of that name, and draw the picture."""
+    """Write results/<name>.json, put the table between its marks in results/README.md, and draw the picture."""
     facts = machine()
     (HERE / "results" / f"{name}.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
     where = "{device}, {processor}, {cores} cores, load {load}".format(**facts)

@@ -4,20 +4,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 
-def draw(path, maps, rates, decays, rows, way, every, restarts):
-    """Write the picture: the sweeps, the tuned errors, and the way under restarts.
+def draw(path, maps, rates, decays, rows):
+    """Write the picture: the sweeps, and the errors at the best pairs and when the rate alone is raised.
 
     Args:
       path: of the picture.
       maps: {optimizer: validation errors (rate, decay)}, in percent.
       rates, decays: the axes: {optimizer: rates}, and decays for all.
       rows: {optimizer: {"test error", "raised": one value per seed}}.
-      way: {schedule: test errors (seed, time)}.
-      every: updates between two times.
-      restarts: the updates at which a cycle ends.
     """
     figure = plt.figure(figsize=(13, 7), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
+    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1))
     axes = above.subplots(1, len(maps), sharex=True)
     smallest = min(errors.min() for errors in maps.values())
     for ax, (name, errors) in zip(axes, maps.items(), strict=True):
@@ -28,13 +25,13 @@ def draw(path, maps, rates, decays, rows, way, every, restarts):
         ax.set_yticks(range(len(rates[name])), [f"{rate:.2g}" for rate in rates[name]], fontsize=8)
         ax.set(title=name, xlabel="weight decay")
     axes[0].set_ylabel("learning rate")
-    above.colorbar(image, ax=axes, label="validation error (%)", extend="max")
+    above.colorbar(image, ax=axes, label="validation error % (dark is good)", extend="max")
     above.suptitle("1. The same sweep for each; the ring is its best pair", fontsize=12)
-    left, right = below.subplots(1, 2)
+    left = below.subplots()
     names = list(rows)
     for offset, key, color, label in (
         (-0.2, "test error", "#0072B2", "at the best pair"),
-        (0.2, "raised", "#D55E00", "the same decay, the rate x 3.2"),
+        (0.2, "raised", "#D55E00", "3.2 times the rate, the same decay"),
     ):
         values = [np.mean(row[key]) for row in rows.values()]
         spread = [np.std(row[key], ddof=1) for row in rows.values()]
@@ -46,19 +43,6 @@ def draw(path, maps, rates, decays, rows, way, every, restarts):
     left.set(
         xlabel="test error (%), mean and deviation over seeds",
         title="2. What they reach, and what is left when the rate alone is raised",
-    )
-    for (name, errors), color in zip(way.items(), ("#0072B2", "#D55E00", "0.5"), strict=True):
-        times = every * np.arange(1, errors.shape[1] + 1)
-        mean, deviation = errors.mean(0), errors.std(0, ddof=1)
-        right.plot(times, mean, color=color, label=name, linewidth=2)
-        right.fill_between(times, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
-    for end in restarts:
-        right.axvline(end, color="0.7", linewidth=1, zorder=0)
-    right.legend(fontsize=9)
-    right.set(
-        xlabel="updates (grey: restarts)",
-        ylabel="test error (%)",
-        title="3. adamw: if you stop here, this is what you have",
     )
     figure.savefig(path, dpi=120)
     plt.close(figure)
