@@ -39,7 +39,7 @@ def draw(path, maps, rates, decays, rows):
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
     left.legend(loc="upper right", fontsize=9)
-    left.set_xlim(right=1.9 * max(np.mean(row["raised"]) for row in rows.values()))
+    left.set_xlim(right=1.5 * max(np.mean(row["raised"]) for row in rows.values()))
     left.set(
         xlabel="test error (%), mean and deviation over seeds",
         title="2. What they reach, and what is left when the rate alone is raised",
