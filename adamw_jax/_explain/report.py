@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import optax
 
+from adamw_jax._explain.health import health_of, skipped_updates
 from adamw_jax._optimizer.observe import ObserveState
-from adamw_jax._tree import table
+from adamw_jax._tree import checks, table
 from adamw_jax._tree.state import value_of
 
 QUANTITIES = ("weight_rms", "gradient_rms", "step_rms", "ratio", "angle")
@@ -45,10 +46,14 @@ class Report:
         is none: before the first observed update, and the angle of weights that are all zero. The row of a stack has
         the means over its matrices, and worst_ratio and worst_angle, the largest of them.
       observed: number of the update that the rows describe, counted from 1; 0 before the first.
+      warnings: one line for everything amiss, see `report`.
+      skipped: updates that `skip_spikes` or `optax.apply_if_finite` skipped so far; None without either.
     """
 
     rows: list[dict[str, Any]]
     observed: int
+    warnings: tuple[str, ...] = ()
+    skipped: int | None = None
 
     def _titles(self) -> dict[str, str]:
         has_stacks = any(name in row for row in self.rows for name in WORST)
@@ -66,7 +71,8 @@ class Report:
     def _note(self) -> str:
         if not self.observed:
             return "no update observed yet"
-        return f"update {self.observed:,}; ^ largest, v smallest of its column, ! not finite; angles in radians"
+        note = f"update {self.observed:,}; ^ largest, v smallest of its column, ! not finite; angles in radians"
+        return "\n".join((note, *self.warnings))
 
     def __str__(self) -> str:
         titles = {name: title if name == "path" else f"{title} " for name, title in self._titles().items()}
@@ -76,7 +82,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = [row | {"marked": "!" in "".join(row.values())} for row in self._cells()]
-        return table.to_html(self._titles(), rows, {}, "marked") + f"<div>{html.escape(self._note())}</div>"
+        lines = "<br>".join(map(html.escape, self._note().splitlines()))
+        return table.to_html(self._titles(), rows, {}, "marked") + f"<div>{lines}</div>"
 
     def to_dict(self) -> dict[str, float]:
         """Return {"path/quantity": number}, five per parameter and seven per stack, as loggers take them."""
@@ -112,17 +119,30 @@ def _observed(state: optax.OptState) -> ObserveState:
     return found[0]
 
 
-def report(state: optax.OptState) -> Report:
-    """Read what `observe` saw of the latest update that was a multiple of its `every`.
+def report(state: optax.OptState, *, updates: int | None = None, explained: Any = None) -> Report:
+    """Read what `observe` saw of the latest update that was a multiple of its `every`, and say what is amiss.
+
+    The report has a line of warning for
+
+    - a leaf whose step is not finite;
+    - a leaf whose ratio of step to weight is more than ten times the median of the others (biases aside);
+    - with `updates`, and from a fifth of the run on: a leaf whose norm doubles within the updates that are left, at its
+      pace since a quarter to a half of the updates made, if that pace is more than ten times the others';
+    - with `explained`: a leaf that turns by less than half or more than twice of the predicted angle, once its decay
+      times the updates made is above 2;
+    - updates that `skip_spikes` or `optax.apply_if_finite` skipped, at any depth of wrappers.
 
     Args:
       state: any optimizer state that contains an `ObserveState`, at any depth; of one run, and with known numbers.
+      updates: length of the run.
+      explained: `explain(tx, params, scale_invariant=...)` of the optimizer, whose column `turn` has the angles.
 
     Returns:
-      A `Report` with one mapping per parameter in `rows`, which prints as an aligned table with the extremes marked.
+      A `Report` with one mapping per parameter in `rows` and the lines in `warnings`, which prints as an aligned table
+      with the extremes marked.
 
     Raises:
-      ValueError: no `ObserveState` in the state, several, or one of several runs.
+      ValueError: no `ObserveState` in the state, several, or one of several runs; `updates` below those made.
 
     >>> import jax.numpy as jnp
     >>> from adamw_jax._optimizer.observe import observe
@@ -148,4 +168,6 @@ def report(state: optax.OptState) -> Report:
         means, worst = np.mean(each, axis=0).tolist(), np.max(each, axis=0).tolist()
         row = dict(zip(("path", *QUANTITIES), (path, *means), strict=True))
         rows.append(row | (dict(zip(WORST, worst[3:], strict=True)) if np.ndim(value_of(fields[0][path])) else {}))
-    return Report(rows, observed)
+    if updates is not None and checks.check_count("updates", updates) < node.count:
+        raise ValueError(f"`updates` must be the length of the run, at least the {node.count} made, got {updates}")
+    return Report(rows, observed, health_of(rows, node, state, updates, explained), skipped_updates(state))

@@ -26,12 +26,16 @@ Axes: TypeAlias = tuple[int, ...]
 
 
 class Seen(NamedTuple):
-    """The quantities of one update, as in `ObserveState`."""
+    """The quantities of one update, and two of updates before it, as in `ObserveState`."""
 
     weight_rms: PerPath
     gradient_rms: PerPath
     step_rms: PerPath
     angle: PerPath
+    recent: chex.Array
+    recent_rms: PerPath
+    past: chex.Array
+    past_rms: PerPath
 
 
 class ObserveState(NamedTuple):
@@ -45,6 +49,9 @@ class ObserveState(NamedTuple):
       gradient_rms: that of what came in, the gradients.
       step_rms: that of what went out, the updates to be added.
       angle: between the weights before and after, in radians from 0 to pi.
+      recent, past: numbers of two earlier observed updates, 0 where there is none: the latest at which the count had
+        doubled since the one before, and that one. So `past` is a quarter to a half of `observed`.
+      recent_rms, past_rms: the root mean squares of the weights before them.
       inner_state: state of the transformation inside.
     """
 
@@ -54,6 +61,10 @@ class ObserveState(NamedTuple):
     gradient_rms: PerPath
     step_rms: PerPath
     angle: PerPath
+    recent: chex.Array
+    recent_rms: PerPath
+    past: chex.Array
+    past_rms: PerPath
     inner_state: optax.OptState
 
 
@@ -102,10 +113,18 @@ def _angle(weight: Any, step: Any, axes: Axes) -> chex.Array:
     return jnp.arctan2(across, jnp.sqrt(square) * along).squeeze(over).astype(jnp.result_type(float))
 
 
-def _see(weights: Params, gradients: Updates, steps: Updates, over: Sequence[Axes]) -> Seen:
+def _see(
+    weights: Params, gradients: Updates, steps: Updates, over: Sequence[Axes], count: chex.Array, before: Seen
+) -> Seen:
     rows = [jax.tree.leaves(tree) for tree in (weights, gradients, steps)]
     quantities = *(map(_rms, row, over) for row in rows), map(_angle, rows[0], rows[2], over)
-    return Seen(*(per_path(gradients, quantity) for quantity in quantities))
+    seen = [per_path(gradients, quantity) for quantity in quantities]
+    has_doubled = count >= 2 * before.recent
+    kept = (count, seen[0]), (before.recent, before.recent_rms), (before.past, before.past_rms)
+    recent, past = (
+        jax.tree.map(lambda new, old: jnp.where(has_doubled, new, old), *pair) for pair in itertools.pairwise(kept)
+    )
+    return Seen(*seen, *recent, *past)
 
 
 def observe(
@@ -158,7 +177,8 @@ def observe(
             return per_path(params, (jnp.zeros(shape, jnp.result_type(float)) for shape in shapes))
 
         counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
-        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), inner_state)
+        earlier = (jnp.zeros([], jnp.int32), zeros(), jnp.zeros([], jnp.int32), zeros())
+        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), *earlier, inner_state)
 
     def init(params: Params) -> ObserveState:
         return first(params, tx.init(params))
@@ -175,12 +195,12 @@ def observe(
             check_fit(state._replace(inner_state=()), wanted)
         # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.
         due = (count % every == 0) & (count > 0)
-        seen = Seen(state.weight_rms, state.gradient_rms, state.step_rms, state.angle)
+        seen = Seen(*(getattr(state, field) for field in Seen._fields))
         if checks.is_traced(due):
 
             def look() -> tuple[chex.Array, Seen]:
                 steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
-                return count > 0, _see(weights, gradients, steps, over(weights))
+                return count > 0, _see(weights, gradients, steps, over(weights), count, seen)
 
             # Who needs the answer of a branch comes after it: only so may the update overwrite what the branch reads.
             # Without that order, XLA would copy all parameters and moments at every update.
@@ -192,7 +212,7 @@ def observe(
         else:
             updates, inner_state = tx.update(gradients, state.inner_state, params, **extra_args)
             if due:
-                seen = _see(weights, gradients, updates, over(weights))
+                seen = _see(weights, gradients, updates, over(weights), count, seen)
         observed = jnp.where(due, count, state.observed)
         return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
 
