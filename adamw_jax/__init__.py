@@ -39,8 +39,10 @@ from adamw_jax._direction import (
 )
 from adamw_jax._explain import (
     Explanation as Explanation,
+    Intervention as Intervention,
     Report as Report,
     explain as explain,
+    intervene as intervene,
     report as report,
     scale_invariant as scale_invariant,
 )

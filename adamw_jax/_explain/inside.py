@@ -40,7 +40,8 @@ def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.Array
     """Return every optimizer inside with the shapes that it trains, and the shapes of the state."""
     with initialized() as found, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`weight_decay` of")  # the table's flags say it
-        state = jax.eval_shape(tx.init, shapes)
+        # A function of its own for each call: JAX does not run one again whose shapes it knows.
+        state = jax.eval_shape(lambda params: tx.init(params), shapes)
     inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
     return list(inside.values()), state
 

@@ -43,19 +43,23 @@ def _converted(state: Any, fresh: Any) -> tuple[Any, list[str]]:
     places = [path for key, path, part in parts_of(state) if is_stored_otherwise(part, wanted.get(key))]
     if not places:
         return state, []
-    return convert_moments(state, fresh), [f"moments at {', '.join(map(repr, places))}: stored as the new optimizer does"]
+    return convert_moments(state, fresh), [
+        f"moments at {', '.join(map(repr, places))}: stored as the new optimizer does"
+    ]
 
 
 def _begun(state: Any, carried: Any) -> list[str]:
-    """Return a note for the parts of a state that were not there before, or not of that form."""
+    """Return a note for the kinds of states of which nothing was there before."""
     old = {key: part for key, _, part in parts_of(state)}
-    notes = []
+    places: dict[str, str] = {}
     for key, path, part in parts_of(carried):
         leaves = jax.tree.leaves(part)
-        had = {id(leaf) for leaf in jax.tree.leaves(old.get(key))}
+        had = set(map(id, jax.tree.leaves(old.get(key))))
         if leaves and not any(id(leaf) in had for leaf in leaves):
-            notes.append(f"{path!r} begins anew")
-    return notes
+            kinds = [name for name in key if name.endswith("State")]
+            kind = type(part).__name__ if hasattr(part, "_fields") else kinds[-1] if kinds else "an array"
+            places.setdefault(kind, path)
+    return [f"{kind} begins anew, at {path!r}" for kind, path in places.items()]
 
 
 def _schedule_differs(changes: Difference) -> bool:
@@ -92,7 +96,7 @@ def intervene(
     >>> _, state = old.update(params, old.init(params), params)
     >>> done = intervene(state, old, new, params)
     >>> print(done.notes[0])
-    moments at '0/inner_state/0': stored as the new optimizer does
+    moments at 'inner_state/0': stored as the new optimizer does
     >>> updates, state = new.update(params, done.state, params)
     """
     changes = explain(new, params).diff(explain(old, params))
