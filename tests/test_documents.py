@@ -83,7 +83,7 @@ def test_readme_promises_both_commands():
 
 
 def test_the_readme_is_one_page_of_short_snippets():
-    assert len(PAGES[0].read_text().splitlines()) <= 150
+    assert len(PAGES[0].read_text().splitlines()) <= 90
     assert all(len(snippet.splitlines()) <= 15 for snippet in snippets_of(PAGES[0]))
 
 
