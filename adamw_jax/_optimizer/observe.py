@@ -1,5 +1,6 @@
 """What every step does to every parameter, kept in the state as a few scalars per leaf."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
