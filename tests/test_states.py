@@ -259,6 +259,7 @@ def refusal(name, state):
     return str(error.value)
 
 
+@pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("continued_by", BY_NAME)
 def test_an_equal_state_goes_on_and_every_other_names_what_makes_it_fit(continued_by):
     tx, own, wanted = made(continued_by)
@@ -383,3 +384,94 @@ def test_anchors_stand_beside_frozen_leaves_of_any_dtype():
     np.testing.assert_array_equal(tx.update(gradients, state, params)[0]["w"], np.zeros(3))
     with pytest.raises(TypeError, match="`anchors` must have real floating leaves, got int32 at 'w'"):
         aj.adamw(0.1, decay=aj.Anchored({"w": jnp.arange(3)}), weight_decay=0.5).init({"w": jnp.ones(3)})
+
+
+# What is a state of this optimizer passes, however it was made.
+
+
+def one_step(tx, state, params=PLAIN, gradients=GRADIENTS):
+    return tx.update(gradients, state, params)
+
+
+def from_numpy(state):
+    return jax.tree.map(np.asarray, state)
+
+
+def from_shapes(tx):
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(tx.init, PLAIN))
+
+
+LEGITIMATE = {
+    "NumPy arrays": lambda tx: one_step(tx, from_numpy(tx.init(PLAIN))),
+    "shapes alone": lambda tx: one_step(tx, from_shapes(tx)),
+    "a fresh optimizer": lambda tx: one_step(aj.adamw(0.1, hold_norm="kernel"), tx.init(PLAIN)),
+    "traced": lambda tx: jax.eval_shape(tx.update, GRADIENTS, jax.eval_shape(tx.init, PLAIN), PLAIN),
+    "donated": lambda tx: jax.jit(tx.update, donate_argnums=1)(GRADIENTS, tx.init(PLAIN), PLAIN),
+    "masked": lambda tx: wrapped(optax.masked(tx, {"body": True, "head": False})),
+    "MultiSteps": lambda tx: wrapped(optax.MultiSteps(tx, 2)),
+    "finite": lambda tx: wrapped(optax.apply_if_finite(tx, 2)),
+    "flattened": lambda _: wrapped(optax.flatten(aj.adamw(0.1))),
+    "by label": lambda tx: wrapped(
+        optax.partition({"a": tx, "b": optax.sgd(0.1)}, {"body": {"kernel": "a", "scale": "b"}, "head": "b"})
+    ),
+    "injected": lambda _: wrapped(optax.inject_hyperparams(aj.adamw)(learning_rate=0.1, hold_norm="kernel")),
+    "many runs": lambda tx: many_runs(tx),
+    "without parameters": lambda _: one_step(aj.adamw(0.1), aj.adamw(0.1).init(PLAIN), None),
+    "narrow gradients": lambda _: one_step(
+        aj.adamw(0.1), aj.adamw(0.1).init(PLAIN), None, jax.tree.map(jnp.bfloat16, GRADIENTS)
+    ),
+}
+
+
+def wrapped(tx):
+    """Two updates, eager and jitted, of a state that wrappers handed on."""
+    _, state = one_step(tx, tx.init(PLAIN))
+    return jax.jit(tx.update)(GRADIENTS, state, PLAIN)
+
+
+def many_runs(tx):
+    params, gradients = (jax.tree.map(lambda x: jnp.stack([x, 2 * x]), tree) for tree in (PLAIN, GRADIENTS))
+    return jax.vmap(tx.update)(gradients, jax.vmap(tx.init)(params), params)
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("name", LEGITIMATE)
+def test_a_state_of_this_optimizer_passes(name):
+    updates, _ = LEGITIMATE[name](aj.adamw(0.1, hold_norm="kernel"))
+    assert jax.tree.structure(updates) == jax.tree.structure(PLAIN)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_state_of_float32_goes_on_with_float64_switched_on():
+    tx = aj.nadamw(0.1, schedule=aj.cosine_warm_restarts(5))
+    _, state = one_step(tx, tx.init(PLAIN))
+    with jax.enable_x64(True):
+        _, state = one_step(tx, state)
+    assert int(state.count) == 2
+
+
+def test_what_is_no_state_is_a_type_error():
+    tx = aj.adamw(0.1)
+    for state in (PLAIN, GRADIENTS, None, {"count": 0}):
+        with pytest.raises(
+            TypeError, match=r"`state` must be what init\(params\) returned, as in update\(updates, state"
+        ):
+            tx.update(GRADIENTS, state, PLAIN)
+    pair = (jnp.ones(2), jnp.ones(2))  # parameters that are a tuple, as states are
+    with pytest.raises(TypeError, match="`state` must be what init"):
+        tx.update(pair, pair, pair)
+    with pytest.raises(ValueError, match="`state` must be what `init` makes of these parameters, LearningRateState"):
+        tx.update(GRADIENTS, optax.adam(0.1).init(PLAIN), PLAIN)
+
+
+def test_scalars_per_leaf_go_through_a_checkpoint(tmp_path):
+    import orbax.checkpoint as ocp
+
+    tx = WITH_SCALARS["all"]()
+    _, state = one_step(tx, tx.init(PLAIN))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "state", jax.eval_shape(tx.init, PLAIN))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    one_step(tx, restored)

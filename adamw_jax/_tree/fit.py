@@ -212,6 +212,7 @@ def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) ->
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
         params = with_gradients(updates, params)
+        check_kind(state, tuple)
         tree = params_or_updates(updates, params)
         key, form = form_of_params(tree), _form_of(state)
         known = [state for params, state in made if params == key]
@@ -221,6 +222,7 @@ def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) ->
             check_kind(None if form[0] == structure_of(updates) else state, tuple)
             structure, forms = wanted
             shapes = structure.unflatten([jax.ShapeDtypeStruct(*each) for each in forms])
+            check_kind(state, type(shapes))
             check_fit(state, shapes, any_width=params is None)
         new_updates, state = inner.update(updates, state, params, **extra_args)
         return new_updates, state
