@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AxisType
 
 import adamw_jax as aj
+from adamw_jax._devices import host
 from tests.running import quick_jit
 
 PARTS = "mu|nu|moments|trace"
@@ -128,6 +129,12 @@ def test_a_backend_without_host_memory_is_refused(monkeypatch):
         ValueError, match="`parts` must be on a backend with memory of the kind 'pinned_host', got 'cpu'"
     ):
         aj.with_host_state(aj.adamw(1e-3), "mu").init(params)
+
+
+def test_a_version_without_the_hosts_memory_is_named(monkeypatch):
+    monkeypatch.setattr(host, "SPACES", None)
+    with pytest.raises(NotImplementedError, match=rf"needs jax.memory, which JAX {jax.__version__} does not have"):
+        aj.with_host_state(optax.scale_by_adam(), "mu").init({"w": jnp.ones(2)})
 
 
 def test_a_state_in_device_memory_is_refused():

@@ -20,7 +20,7 @@ Grid = Mapping[str, Sequence[Scalar]] | Sequence[Mapping[str, Scalar]]
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What `sweep` returns: results with labelled axes.
+    """Result of `sweep`: values with labelled axes.
 
     Attributes:
       axes: name -> values, one entry per leading axis of the results; of a list of points the one axis "point".
@@ -38,11 +38,11 @@ class Sweep:
         return tuple(len(values) for values in self.axes.values())
 
     def best(self, of: Callable[[Any], chex.Array] = lambda values: values, *, largest: bool = False) -> dict[str, Any]:
-        """Return the point with the smallest score, or the largest; runs whose score is nan lose.
+        """Return the point with the smallest score, or the largest; a score of nan is the worst.
 
         Args:
           of: values -> the score of each run, of shape `shape`.
-          largest: whether more is better.
+          largest: whether the largest score is the best.
 
         Raises:
           ValueError: scores of another shape; nan for all runs.
@@ -120,15 +120,15 @@ def sweep(
     """Train once per point of a grid, all points at the same time in one program.
 
     Args:
-      train: train(**hyperparameters) -> results, a tree of arrays, in operations that `jax.vmap` knows: it is traced
-        once, with a JAX scalar for each hyperparameter (int32 where all values are integers). The presets take such
+      train: train(**hyperparameters) -> results, a tree of arrays, in operations that `jax.vmap` supports. It is traced
+        once, with a JAX scalar for each hyperparameter (int32 where all values are integers). The presets accept such
         scalars for every number.
       grid: {name: values} for all combinations; or a sequence of points {name: value}.
-      chunk_size: runs at the same time; the last chunk is filled up with copies of its last point, so that there is one
-        program. None: all, or half as many, a quarter, ... until the program fits into `memory_limit`.
-      memory_limit: bytes that the compiled program may need; None: 90 % of what the device says it has free (no limit
-        on a device that does not say).
-      progress: show a bar over the chunks, if tqdm is installed, there are several, and somebody sees it: a terminal.
+      chunk_size: runs at the same time; copies of the last point fill up the last chunk, so that there is one program.
+        None: all, or half as many, a quarter, ... until the program fits into `memory_limit`.
+      memory_limit: bytes that the compiled program may need; None: 90 % of the device's free memory (no limit on a
+        device that does not report it).
+      progress: show a bar over the chunks, if tqdm is installed, there are several, and the output is a terminal.
 
     Returns:
       The results with labelled axes, see `Sweep`; NumPy arrays.

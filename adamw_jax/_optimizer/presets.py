@@ -1,6 +1,8 @@
 """AdamW, NadamW and SGDW: each a direction, given to `decoupled`."""
 
-from typing import Any, Unpack
+from typing import Any
+
+from typing_extensions import Unpack
 
 from adamw_jax._direction.adam import scale_by_adam
 from adamw_jax._direction.amsgrad import scale_by_amsgrad

@@ -51,12 +51,12 @@ class WarmRestarts(Cycles):
             found = jnp.searchsorted(jnp.asarray(starts, jnp.int32), t_cur, side="right") - 1
             cycle = jnp.maximum(found, 0).astype(jnp.int32)
             start, period = jnp.asarray(starts, jnp.int32)[cycle], jnp.asarray(periods, jnp.int32)[cycle]
-        # What lies past the last start found is made of cycles of one length.
+        # Past the last start, all cycles have one length.
         passed = jnp.maximum(t_cur - start, 0)
         return Position(jnp.where(t_cur < 0, t_cur, passed % period), period, cycle + passed // period)
 
     def _walk(self, t_cur: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
-        """Find the cycle of t_cur where no table can be made: as many steps as there are cycles of new lengths."""
+        """Find the cycle of t_cur for traced numbers, in as many steps as there are cycles of new lengths."""
 
         def goes_on(carry: tuple[chex.Array, chex.Array, chex.Array]) -> chex.Array:
             start, period, _ = carry
