@@ -642,3 +642,13 @@ def test_values_along_a_stack_count_as_their_largest():
     assert ("blocks/kernel", "multiplier in detail") in [(row["path"], row["what"]) for row in other.diff(table).rows]
     with pytest.warns(UserWarning, match="`weight_decay` of 0.03 at 'blocks/kernel' halves a weight in 11 updates"):
         tx(rates, decays).init(params)
+
+
+def test_functions_of_other_things_than_the_count_are_not_compared_but_named():
+    def told(eps):
+        return aj.explain(aj.adamw(0.1, eps=eps), {"w": shape(2)})
+
+    difference = told(lambda path, leaf: 1e-8).diff(told(lambda path, leaf: 1e-6))
+    assert not difference
+    assert difference.not_compared == ["functions in direction: eps"]
+    assert [row["what"] for row in told({"w": 1e-8}).diff(told({"w": 1e-6})).rows] == ["direction: eps"]

@@ -30,6 +30,9 @@ COMPARED = (
 )
 """The columns that are compared: what a parameter gets, not by which rule; `turn`, too, where both tables have it."""
 
+Change = tuple[str, Any, Any]
+"""(what, old, new)"""
+
 _TITLES = {"path": "parameter", "what": "what", "old": "old", "new": "new"}
 
 
@@ -52,16 +55,19 @@ class Difference:
         lines = ["nothing changed"]
         if self.rows:
             paths = len({row["path"] for row in self.rows})
-            cells = [row | {key: _text(row[key]) for key in ("old", "new")} for row in self.rows]
-            lines = [table.to_text(_TITLES, cells), f"{len(self.rows)} values of {paths} parameters changed"]
+            lines = [table.to_text(_TITLES, self.rows), f"{len(self.rows)} values of {paths} parameters changed"]
         return "\n".join(lines + [f"not compared: {name}" for name in self.not_compared])
 
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain lists, strings and numbers, as JSON has them."""
-        rows = [row | {key: table.plain(_text(row[key])) for key in ("old", "new")} for row in self.rows]
+        rows = [{key: table.plain(value) for key, value in row.items()} for row in self.rows]
         return {"rows": rows, "not_compared": self.not_compared}
+
+
+class _NotComparable(Exception):
+    """Two functions that are not functions of the count."""
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -77,7 +83,10 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     if callable(a) and callable(b) and not isinstance(a, type):
-        return bool(np.array_equal(values_at(a, COUNTS), values_at(b, COUNTS)))
+        try:
+            return bool(np.array_equal(values_at(a, COUNTS), values_at(b, COUNTS)))
+        except Exception as error:  # whatever a function raises that is none of the count
+            raise _NotComparable from error
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(np.array_equal(a, b)) if isinstance(a, (jax.Array, np.ndarray)) else bool(a == b)
@@ -110,11 +119,26 @@ def _settings(table_of: "Explanation") -> dict[str, Any]:
     }
 
 
-def _direction_changes(new: About, old: About) -> list[tuple[str, Any, Any]]:
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str, unknown: set[str]) -> list[Change]:
+    """Return (what, old, new) for the values that differ; what cannot be compared goes to `unknown`."""
+    changed = []
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        try:
+            if not _same(a, b):
+                changed.append((prefix + key, _text(a), _text(b)))
+        except _NotComparable:
+            unknown.add(f"functions in {prefix}{key}")
+    return changed
+
+
+def _direction_changes(old: About, new: About, unknown: set[str]) -> list[Change]:
     if new.name != old.name:
         return [("direction", old.name, new.name)]
-    a, b = old.arguments or {}, new.arguments or {}
-    return [(f"direction: {key}", a.get(key), b.get(key)) for key in {**a, **b} if not _same(a.get(key), b.get(key))]
+    if new.arguments is None or old.arguments is None:
+        unknown.add(f"the arguments of the direction {new.name!r}")
+        return []
+    return _changes(old.arguments, new.arguments, "direction: ", unknown)
 
 
 def difference(new: "Explanation", old: "Explanation") -> Difference:
@@ -127,20 +151,18 @@ def difference(new: "Explanation", old: "Explanation") -> Difference:
     if missing := sorted(olds.keys() ^ news.keys()):
         only = [f"{path!r} ({'new' if path in news else 'old'})" for path in missing]
         raise ValueError(f"`old` must be a table of the same parameters, got some in one table only: {', '.join(only)}")
-    before, now = _settings(old), _settings(new)
-    changed = [(ALL, key, before[key], now[key]) for key in now if not _same(before[key], now[key])]
-    directions = {path: _direction_changes(news[path][0].about, olds[path][0].about) for path in news}
+    unknown: set[str] = set()
+    changed = [(ALL, *each) for each in _changes(_settings(old), _settings(new), "", unknown)]
+    directions = {path: _direction_changes(olds[path][0].about, news[path][0].about, unknown) for path in news}
     alike = [each for each in next(iter(directions.values()), []) if all(each in more for more in directions.values())]
     changed += [(ALL, *each) for each in alike]
-    both_told = all(row["scale_invariant"] is not None for row in (*new.rows, *old.rows))
+    both_have = all(row["scale_invariant"] is not None for row in (*new.rows, *old.rows))
     for path, (leaf, row) in news.items():
         was, its = olds[path]
         changed += [(path, *each) for each in directions[path] if each not in alike]
-        for key in (*COMPARED, "turn") if both_told else COMPARED:
-            if row[key] != its[key]:
-                changed.append((path, key, its[key], row[key]))
-            elif key in RULES and not _same(getattr(leaf, RULES[key]), getattr(was, RULES[key])):
-                changed.append((path, f"{key} in detail", getattr(was, RULES[key]), getattr(leaf, RULES[key])))
-    unknown = {leaf.direction for leaf, _ in news.values() if leaf.about.arguments is None}
-    names = [f"the arguments of the direction {name!r}" for name in sorted(unknown)]
-    return Difference([dict(zip(_TITLES, each, strict=True)) for each in changed], names)
+        columns = (*COMPARED, "turn") if both_have else COMPARED
+        changed += [(path, key, its[key], row[key]) for key in columns if row[key] != its[key]]
+        equal = {f"{key} in detail": name for key, name in RULES.items() if row[key] == its[key]} | {"axes": "axes"}
+        before, now = ({key: getattr(each, name) for key, name in equal.items()} for each in (was, leaf))
+        changed += [(path, *each) for each in _changes(before, now, "", unknown)]
+    return Difference([dict(zip(_TITLES, each, strict=True)) for each in changed], sorted(unknown))
