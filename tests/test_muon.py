@@ -206,3 +206,39 @@ def test_axes_of_an_optimizer_reach_its_direction():
         np.testing.assert_allclose(updates["blocks"]["w"], -expected, rtol=0, atol=3e-6)
         with pytest.raises(ValueError, match="`orthogonalize` must know which axes of 'blocks/w'"):
             aj.decoupled({"bias": aj.scale_by_adam(), "": direction}, 1.0).init(params)
+
+
+def test_scanned_layers_train_as_separate_ones():
+    """A residual network, its layers in a stack under `jax.lax.scan` and apart: Muon by path, norms held."""
+    rng = np.random.default_rng(0)
+    layers = jnp.asarray(rng.normal(size=(4, 16, 16)), jnp.float32) / 4
+    x, y = (jnp.asarray(rng.normal(size=(64, 16)), jnp.float32) for _ in range(2))
+
+    def layer(h, w):
+        return h + jnp.tanh(h / jnp.linalg.norm(h, axis=1, keepdims=True) @ w), None
+
+    def scanned(params):
+        return jax.lax.scan(layer, x, params["blocks"]["w"])[0]
+
+    def unrolled(params):
+        h = x
+        for w in params["blocks"].values():
+            h, _ = layer(h, w)
+        return h
+
+    def train(body, blocks, **options):
+        tx = aj.decoupled({"blocks": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.02, hold_norm="blocks", **options)
+        params = {"blocks": blocks, "head": jnp.eye(16)}
+
+        def step(carry, _):
+            params, state = carry
+            loss, grads = jax.value_and_grad(lambda p: jnp.mean((body(p) @ p["head"] - y) ** 2))(params)
+            updates, state = tx.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), loss
+
+        return quick_jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=50)[1])(params)
+
+    together = train(scanned, {"w": layers}, axes={"blocks": "sio"})
+    apart = train(unrolled, {f"layer_{i}": layers[i] for i in range(4)})
+    np.testing.assert_allclose(together, apart, rtol=1e-4)
+    assert together[-1] < 0.9 * together[0]

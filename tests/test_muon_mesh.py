@@ -270,3 +270,29 @@ def test_the_tables_tell_what_moves():
     assert ["12x64x256", "1", "owned", str(rows["up"]["moved"]), str(rows["up"]["operations"])] in lines
     with pytest.raises(ValueError, match="`tree` must be placed on a mesh, or `shardings` given"):
         aj.placement_report(params, tx=tx)
+
+
+def test_held_norms_of_a_split_stack_on_explicit_axes():
+    """The radii in the state stay where they are, whole or split as the stack."""
+    mesh = mesh_of("data", "explicit")
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(rng.normal(size=(8, 4, 6)), jnp.float32), "v": jnp.ones((3, 8, 6))}
+    rules = [aj.Held("w"), aj.Brake("v")]
+    muon = aj.scale_by_muon(distribute="owned")
+
+    def after(params, state, tx):
+        step = quick_jit(lambda p, s: (lambda u, s: (optax.apply_updates(p, u), s))(*tx.update(p, s, p)))
+        for _ in range(2):
+            params, state = step(params, state)
+        return params, optax.tree.get(state, "norms")["w"]
+
+    alone = aj.observe(aj.decoupled(aj.scale_by_muon(), 0.1, axes="sio", hold_norm=rules))
+    expected, radii = after(params, alone.init(params), alone)
+    tx = aj.observe(aj.decoupled(muon, 0.1, axes="sio", hold_norm=rules))
+    placed = jax.device_put(params, {"w": NamedSharding(mesh, P("data")), "v": NamedSharding(mesh, P(None, "data"))})
+    for state in (tx.init(placed), aj.init_sharded(tx, placed, mesh=mesh)):
+        found, norms = after(placed, state, tx)
+        np.testing.assert_allclose(norms, radii, rtol=1e-6)
+        for path, leaf in found.items():
+            np.testing.assert_allclose(leaf, expected[path], rtol=0, atol=1e-5)
+            assert leaf.sharding.is_equivalent_to(placed[path].sharding, leaf.ndim)

@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from adamw_jax._tree.width import arithmetic_dtype
+from adamw_jax._tree.width import arithmetic_dtype, placed_like
 
 Axes = tuple[int, ...]
 
@@ -38,9 +38,10 @@ def on_sphere(x: chex.Array, radius: chex.Array, axes: Axes) -> chex.Array:
 def hold(u: Any, p: Any, radius: Any, rate: Any, axes: Axes) -> tuple[chex.Array, chex.Array]:
     """Return the update that holds the norms, and the radii: those of p itself where they were 0."""
     wide_p, wide_u = (x.astype(arithmetic_dtype(x)) for x in (p, u))
-    own = norms_over(wide_p, axes).reshape(radius.shape).astype(radius.dtype)
-    radius = jnp.where(radius > 0, radius, own)
+    own = norms_over(wide_p, axes)
+    radius = jnp.where(radius > 0, radius, placed_like(own.squeeze(axes).astype(radius.dtype), radius))
     rate, length = jnp.asarray(rate, wide_u.dtype), jnp.expand_dims(radius, axes).astype(wide_u.dtype)
+    length = placed_like(length, own)
     held = wide_p - on_sphere(wide_p - rate * on_sphere(wide_u, length, axes), length, axes)
     return jnp.where(length > 0, held, wide_u).astype(u.dtype), radius
 

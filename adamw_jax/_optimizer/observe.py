@@ -17,7 +17,7 @@ from adamw_jax._tree.fit import check_fit, check_kind
 from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import arithmetic_dtype
+from adamw_jax._tree.width import arithmetic_dtype, placed_like
 
 PerPath: TypeAlias = Mapping[str, chex.Array]
 """{path: scalar}, or of a stack {path: one number per matrix}"""
@@ -119,7 +119,8 @@ def _see(
 ) -> Seen:
     rows = [jax.tree.leaves(tree) for tree in (weights, gradients, steps)]
     quantities = *(map(_rms, row, over) for row in rows), map(_angle, rows[0], rows[2], over)
-    seen = [per_path(gradients, quantity) for quantity in quantities]
+    found = (per_path(gradients, quantity) for quantity in quantities)
+    seen = [jax.tree.map(placed_like, new, old) for new, old in zip(found, before[:4], strict=True)]
     has_doubled = count >= 2 * before.recent
     kept = (count, seen[0]), (before.recent, before.recent_rms), (before.past, before.past_rms)
     recent, past = (

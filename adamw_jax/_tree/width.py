@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import AxisType
 
 from adamw_jax._tree.typing import Params, Updates
 
@@ -76,6 +77,15 @@ def cast(leaf: Any, dtype: Any) -> Any:
 def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTree:
     """Return zeros of the parameters' shapes and shardings, in `dtype` or else the dtype to calculate in."""
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype or arithmetic_dtype(p)), params)
+
+
+def placed_like(x: chex.Array, like: chex.Array) -> chex.Array:
+    """Return x split as another array, where types tell it: the norms of a split stack may be kept whole or split."""
+    wanted = jax.typeof(like).sharding
+    if AxisType.Explicit not in wanted.mesh.axis_types or jax.typeof(x).sharding == wanted:
+        return x
+    placed: chex.Array = jax.sharding.reshard(x, wanted)
+    return placed
 
 
 def widen(tree: chex.ArrayTree) -> chex.ArrayTree:
