@@ -475,3 +475,29 @@ def test_scalars_per_leaf_go_through_a_checkpoint(tmp_path):
         restored = checkpointer.restore(tmp_path / "state", jax.eval_shape(tx.init, PLAIN))
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     one_step(tx, restored)
+
+
+ALONE = {
+    f"{name} {dtype}": lambda make=make, dtype=dtype: make(moment_dtype=dtype)
+    for name, make in {
+        "adam": aj.scale_by_adam,
+        "amsgrad": aj.scale_by_amsgrad,
+        "nadam": aj.scale_by_nadam,
+        "momentum": aj.scale_by_momentum,
+    }.items()
+    for dtype in (None, "bfloat16", "packed", "packed8")
+}
+
+
+@pytest.mark.parametrize("continued_by", ALONE)
+def test_a_direction_alone_refuses_the_states_of_others(continued_by):
+    tx = ALONE[continued_by]()
+    wanted = jax.eval_shape(tx.init, PLAIN)
+    for name, make in ALONE.items():
+        state = jax.eval_shape(make().init, PLAIN)
+        if form(state) == form(wanted):
+            jax.eval_shape(tx.update, GRADIENTS, state)
+            continue
+        remedy = "convert_moments" if name.split()[0] == continued_by.split()[0] else "carry_over"
+        with pytest.raises(ValueError, match=rf"`state` must .*{remedy}"):
+            jax.eval_shape(tx.update, GRADIENTS, state)

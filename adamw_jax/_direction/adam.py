@@ -12,6 +12,7 @@ from adamw_jax._direction.epsilon import check_epsilons, epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import PackedMomentsState, map_moments
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
@@ -132,6 +133,7 @@ def scale_by_adam(
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
+        check_kind(state, new_state)
         count = optax.safe_increment(state.count)
         scalars, of_leaf = with_epsilons(
             eps, eps_root, updates, lambda eps, eps_root: adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)

@@ -20,6 +20,7 @@ from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
@@ -116,6 +117,7 @@ def scale_by_amsgrad(
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
+        check_kind(state, new_state)
         count = optax.safe_increment(state.count)
 
         def scalars_of(eps: Any, eps_root: Any) -> tuple[Any, ...]:

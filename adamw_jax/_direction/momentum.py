@@ -10,6 +10,7 @@ from adamw_jax._direction.direction import as_direction, of_look_ahead, of_momen
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
@@ -86,6 +87,7 @@ def scale_by_momentum(
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
+        check_kind(state, NarrowTraceState if storage.is_narrow else optax.TraceState)
         count = optax.safe_increment(state.count) if storage.is_narrow else None
         step, velocity = map_moments(
             _next_velocity, kernel, (as_scalar(momentum),), updates, (state.trace,), count, storage

@@ -14,6 +14,7 @@ from adamw_jax._storage.formats import Words8, storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._storage.words8 import bounded
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 
@@ -131,6 +132,7 @@ def scale_by_nadam(
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         del params
+        check_kind(state, new_state)
         count = optax.safe_increment(state.count)
         t = as_scalar(count)
         product = state.mu_product * momentum_at(t)

@@ -47,6 +47,11 @@ class Storage:
     dtype: np.dtype[Any] | None = None
 
     @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """The dtypes that a tree of moments may have in a state."""
+        return (np.float32, np.float64) if self.dtype is None else (jax.dtypes.canonicalize_dtype(self.dtype),)
+
+    @property
     def is_narrow(self) -> bool:
         """True if storing rounds: then the state counts its updates, for the count seeds the rounding."""
         return False
@@ -114,6 +119,11 @@ class Words(Bfloat16):
     pack: Callable[..., chex.Array] = pack
     unpack: Callable[..., tuple[chex.Array, chex.Array]] = unpack
     half: int = 0x80008000
+
+    @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """The words' dtype, and bfloat16."""
+        return (self.word, *super().dtypes)
 
     @property
     def packs(self) -> bool:

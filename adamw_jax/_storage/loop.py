@@ -9,6 +9,7 @@ import jax
 
 from adamw_jax._storage.formats import Storage
 from adamw_jax._storage.rounding import bits_of, noise, seed_of
+from adamw_jax._tree.fit import check_dtype
 from adamw_jax._tree.loop import Kernel, map_leaves
 from adamw_jax._tree.typing import Updates
 
@@ -105,6 +106,7 @@ def map_moments(
     Returns:
       The directions, and the new moments as stored.
     """
+    check_dtype(stored[0], storage.dtypes)
     kernel = _kernel(advance, direction, storage)
     if count is not None and storage.is_narrow:
         scalars = (seed_of(count), *scalars)

@@ -1,0 +1,65 @@
+"""What of one state fits another optimizer."""
+
+from typing import TypeVar
+
+import jax
+
+from adamw_jax._tree.fit import CONVERT
+from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.parts import forms_of, is_alike, is_stored_otherwise, name_of, parts_of, whole_structure
+
+State = TypeVar("State")
+
+
+def carry_over(state: State, fresh: State) -> State:
+    """Return a fresh state with what still fits of an old one.
+
+    For an optimizer with other options than the one before: leaves that are frozen or held no longer or from now on, a
+    schedule that was not there. A direction's state that counts its updates is taken whole or not at all: where a leaf
+    has no moments in it yet, it begins anew, and so do its other leaves, for they share the count. So give leaves that
+    are thawed later a direction of their own, and the others keep their moments.
+
+    Args:
+      state: the state so far.
+      fresh: `init` of the optimizer that goes on.
+
+    Returns:
+      A state of the shapes of `fresh`.
+
+    Raises:
+      ValueError: moments that are stored otherwise in `fresh`, for which `convert_moments` is; no part of `state` that
+        fits.
+
+    >>> from adamw_jax import decoupled, scale_by_adam
+    >>> params = {"body": jax.numpy.ones(2), "head": jax.numpy.ones(2)}
+    >>> directions = {"body": scale_by_adam(), "": scale_by_adam()}
+    >>> cold, warm = (decoupled(directions, 0.1, freeze=freeze) for freeze in ("body", None))
+    >>> _, state = cold.update(params, cold.init(params), params)
+    >>> states = carry_over(state, warm.init(params)).inner_state[0].inner_states
+    >>> print(states["body"].inner_state.count, states[""].inner_state.count)
+    0 1
+    """
+    old = {key: (path, part) for key, path, part in parts_of(state)}
+    parts, fits = [], False
+
+    for key, path, part in parts_of(fresh):
+        _, had = old.get(key, ("", None))
+        if jax.tree.leaves(part) and is_stored_otherwise(had, part):
+            raise ValueError(
+                f"`state` must have its moments stored as in `fresh`, {name_of(part)} at {path!r}: {CONVERT}"
+            )
+        before, forms = forms_of(had), forms_of(part)
+        known = {name for name, form in forms.items() if name in before and is_alike(before[name], form)}
+        fields = getattr(part, "_fields", None)
+        alone = fields is not None and (type(had) is not type(part) or ("count" in fields and len(known) < len(forms)))
+        taken = set() if alone else known
+        fits = fits or bool(taken)
+        leaves = dict(zip(before, jax.tree.leaves(had), strict=True))
+        rows = zip(forms, jax.tree.leaves(part), strict=True)
+        parts.append(structure_of(part).unflatten([leaves[name] if name in taken else leaf for name, leaf in rows]))
+    if not fits:
+        raise ValueError(
+            f"`state` must be of an optimizer like that of `fresh`, got a {type(state).__name__} of which nothing fits"
+        )
+    carried: State = whole_structure(fresh).unflatten(parts)
+    return carried
