@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo demo-multiprocess survival test quick laws fuzz coverage lint docs dist clean
+.PHONY: demo demo-multiprocess survival test quick laws fuzz clients coverage lint docs dist clean
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.demo
@@ -38,6 +38,21 @@ COUNT ?= 100
 
 fuzz: .venv/.filled
 	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m tests.fuzz.run --seed $(SEED) --count $(COUNT)
+
+# Other packages' trainings with this library's optimizers, and optax's own tests over its presets (from PyPI's sdist, or from
+# a checkout: make clients OPTAX=../optax), in an environment of their own, on the JAX of .venv.
+OPTAX ?= $(firstword $(wildcard .clients/optax-*/))
+
+clients: .clients/.filled
+	JAX_PLATFORMS=cpu OPTAX=$(abspath $(OPTAX)) .clients/bin/python -m tests.clients.run
+
+.clients/.filled: pyproject.toml | .venv/.filled
+	$(PYTHON) -m venv .clients
+	$(BIN)/python -m pip freeze | grep -E '^(jax|jaxlib|optax)==' > .clients/same.txt
+	.clients/bin/python -m pip install --quiet --editable ".[clients]" --constraint .clients/same.txt
+	.clients/bin/python -m pip download --quiet --no-binary optax --no-deps --dest .clients $$(grep '^optax==' .clients/same.txt)
+	tar -xzf .clients/optax-*.tar.gz -C .clients
+	touch $@
 
 coverage: .venv/.filled
 	$(BIN)/python -m pip install --quiet pytest-cov

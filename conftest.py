@@ -84,6 +84,7 @@ def pytest_ignore_collect(collection_path, config):
     return True if config.getoption("quick") and SLOW.search(collection_path.name) else None
 
 
+collect_ignore_glob = ["tests/clients/*"]
 collect_ignore = [f"tests/test_compiled_{platform}.py" for platform in PACKAGES if not installed(platform)]
 
 
