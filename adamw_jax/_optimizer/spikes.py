@@ -32,6 +32,7 @@ class SkipSpikesState(NamedTuple):
       known: updates that the statistics know, int32, at most the window.
       mean: running mean of the logarithm of the norms of the gradients taken.
       variance: running variance of the same.
+      loss_mean, loss_variance: those of the loss; 0 where it is not judged.
     """
 
     inner_state: optax.OptState
@@ -41,6 +42,8 @@ class SkipSpikesState(NamedTuple):
     known: chex.Array
     mean: chex.Array
     variance: chex.Array
+    loss_mean: chex.Array
+    loss_variance: chex.Array
 
 
 def _watched(tx: optax.GradientTransformation, updates: Updates, tree: chex.ArrayTree) -> list[Any]:
@@ -96,8 +99,14 @@ def _zero_unless(flag: chex.Array, update: Any) -> Any:
     return jnp.where(flag, update, jnp.zeros_like(update))
 
 
+def _loss_of(extra_args: dict[str, Any]) -> chex.Array:
+    if extra_args.get("value") is None:
+        raise ValueError("`value` must be given to update(updates, state, params, value=loss) to judge it, got None")
+    return jnp.asarray(extra_args["value"], jnp.result_type(float))
+
+
 def skip_spikes(
-    tx: optax.GradientTransformation, *, sigma: Scalar = 6.0, window: Scalar = 100
+    tx: optax.GradientTransformation, *, sigma: Scalar = 6.0, window: Scalar = 100, loss: bool | str = False
 ) -> optax.GradientTransformationExtraArgs:
     """Leave out updates whose gradient norm is not finite or far above what it was.
 
@@ -114,6 +123,9 @@ def skip_spikes(
     which is the mean and variance of all up to `window` updates and forgets as an average over `window` from then on.
     sqrt(v) counts as 1e-3 at least; a gradient of zero is taken and enters nothing.
 
+    With `loss`, the loss y that `update(..., value=y)` is given is judged over the same window, y > m + sigma sqrt(v)
+    with the mean and variance of y itself, where sqrt(v) counts as 1e-3 |m| at least; one that is not finite is skipped.
+
     A level that changed for good is accepted: after `window` finite spikes without an update taken between them, the
     next one is taken whatever its norm, and the statistics begin anew with it. A gradient that is not finite never is.
 
@@ -122,13 +134,14 @@ def skip_spikes(
         not looked at.
       sigma: standard deviations above the mean from which on a norm is a spike, > 0.
       window: updates that must be known before any finite one is skipped, and over which the statistics run, >= 2.
+      loss: True judges the loss besides the norm, "only" in its place; a gradient that is not finite is skipped anyway.
 
     Returns:
       A transformation with the updates of `tx`, bit for bit where nothing is skipped; its state is a
       `SkipSpikesState`. It needs memory for a second state of `tx` while it decides.
 
     Raises:
-      ValueError, TypeError: a number out of range.
+      ValueError, TypeError: a number out of range; `update` without `value` where the loss is judged.
 
     Source: the rule of OLMo-core's `SkipStepOptimizer` (six standard deviations above the last 128), on the logarithm
     and without a buffer; the running moments are West's, Communications of the ACM 22 (1979).
@@ -145,11 +158,12 @@ def skip_spikes(
     """
     checks.check_number("sigma", sigma, low=0, open_low=True)
     checks.check_count("window", window, low=2)
+    checks.check_choice("loss", loss, (False, True, "only"))
     tx = optax.with_extra_args_support(tx)
 
     def init(params: Params) -> SkipSpikesState:
         counts = (jnp.zeros([], jnp.int32) for _ in range(4))
-        statistics = (jnp.zeros([], jnp.result_type(float)) for _ in range(2))
+        statistics = (jnp.zeros([], jnp.result_type(float)) for _ in range(4))
         return SkipSpikesState(tx.init(params), *counts, *statistics)
 
     def update(
@@ -157,19 +171,31 @@ def skip_spikes(
     ) -> tuple[Updates, SkipSpikesState]:
         check_kind(state, SkipSpikesState)
         x, finite, positive = _log_norm(_watched(tx, updates, params_or_updates(updates, params)))
-        counts = finite & positive
-        limit = state.mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(state.variance), LEAST_DEVIATION)
-        spike = counts & (state.known >= window) & (x > limit)
+        y = _loss_of(extra_args) if loss else jnp.zeros_like(x)
+        counts, finite = finite & positive, finite & jnp.isfinite(y)
+
+        def is_high(value: chex.Array, mean: chex.Array, variance: chex.Array, unit: Any) -> chex.Array:
+            return value > mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(variance), LEAST_DEVIATION * unit)
+
+        high = (counts & is_high(x, state.mean, state.variance, 1.0)) if loss != "only" else jnp.asarray(False)
+        if loss:
+            high |= is_high(y, state.loss_mean, state.loss_variance, jnp.abs(state.loss_mean))
+        spike = high & (state.known >= window)
         accepted = spike & (state.above >= window)
         taken = finite & (~spike | accepted)
 
         known = jnp.minimum(jnp.where(accepted, 0, state.known) + 1, jnp.asarray(window, jnp.int32))
         share = 1 / known.astype(x.dtype)
-        distance = x - state.mean
-        mean = jnp.where(accepted, x, state.mean + share * distance)
-        variance = (1 - share) * (state.variance + share * jnp.square(distance))
         enters = taken & counts
 
+        def moved(value: chex.Array, mean: chex.Array, variance: chex.Array) -> tuple[chex.Array, chex.Array]:
+            distance = value - mean
+            new = jnp.where(accepted, value, mean + share * distance)
+            spread = (1 - share) * (variance + share * jnp.square(distance))
+            return jnp.where(enters, new, mean), jnp.where(enters, spread, variance)
+
+        mean, variance = moved(x, state.mean, state.variance)
+        loss_mean, loss_variance = moved(y, state.loss_mean, state.loss_variance)
         new_updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         return jax.tree.map(lambda u: _zero_unless(taken, u), new_updates), SkipSpikesState(
             inner_state=_choose(taken, inner_state, state.inner_state),
@@ -177,8 +203,10 @@ def skip_spikes(
             in_a_row=jnp.where(taken, 0, optax.safe_increment(state.in_a_row)),
             above=jnp.where(taken, 0, jnp.where(finite, optax.safe_increment(state.above), state.above)),
             known=jnp.where(enters, known, state.known),
-            mean=jnp.where(enters, mean, state.mean),
-            variance=jnp.where(enters, variance, state.variance),
+            mean=mean,
+            variance=variance,
+            loss_mean=loss_mean,
+            loss_variance=loss_variance,
         )
 
     return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
