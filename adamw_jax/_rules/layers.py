@@ -41,8 +41,8 @@ def layerwise_multipliers(
         takes the same.
 
     Returns:
-      A tree of multipliers with the structure of `params`, for `lr_multipliers`: a number per leaf, and for a stack an
-      array with one number per layer.
+      A tree with the structure of `params`, for `lr_multipliers`, of a number per leaf, and for a stack of an array with
+      one number per layer.
 
     Raises:
       ValueError: a pattern that does not compile, has no group, or finds no path; letters that do not fit.
