@@ -41,8 +41,8 @@ def layerwise_multipliers(
         takes the same.
 
     Returns:
-      A tree with the structure of `params`, for `lr_multipliers`, of a number per leaf, and for a stack of an array with
-      one number per layer.
+      A tree with the structure of `params`, for `lr_multipliers`, of one number per leaf, and of an array with one
+      number per layer for a stack.
 
     Raises:
       ValueError: a pattern that does not compile, has no group, or finds no path; letters that do not fit.

@@ -127,8 +127,13 @@ def leaves_of(params: chex.ArrayTree, axes: Any = None) -> list[Leaf]:
     [('blocks/bias', 'bias', 'so'), ('blocks/kernel', 'matrix', 'sio'), ('head', 'head', 'io')]
     """
     paths, leaves = leaf_paths(params), jax.tree.leaves(params)
+    letters: dict[str, Any] = {}
+    if not callable(axes):
+        letters = dict(zip(leaf_paths(axes, _is_letters), jax.tree.leaves(axes, is_leaf=_is_letters), strict=True))
     if _is_letters(axes):
         rules = [_check_letters("axes", axes)] * len(paths)
+    elif set(paths) < letters.keys():  # a tree of letters for a model of which a direction sees some leaves
+        rules = [_check_letters(f"axes at {path!r}", letters[path]) for path in paths]
     else:
         rules = resolve_rules("axes", axes, params, _check_letters, None, _is_letters)
     return [_leaf(path, jnp.shape(leaf), rule) for path, leaf, rule in zip(paths, leaves, rules, strict=True)]

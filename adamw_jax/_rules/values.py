@@ -205,14 +205,14 @@ def resolve_rules(
 
 
 def _check_kind(name: str, rules: Any) -> None:
-    if isinstance(rules, str) or not jax.tree.leaves(rules):
+    if isinstance(rules, (str, bool)) or not jax.tree.leaves(rules):
         raise TypeError(f"`{name}` must be a number, a mapping, a function or a tree of values, got {rules!r}")
 
 
 def check_rules(name: str, rules: Rules | None, check: Check) -> None:
     """Check rules as far as they are known before there are parameters."""
     is_leaf = _values_for(check)
-    if isinstance(rules, str):
+    if isinstance(rules, (str, bool)):
         _check_kind(name, rules)
     elif is_single(rules) and callable(rules):
         check_function(name, rules)
@@ -220,7 +220,7 @@ def check_rules(name: str, rules: Rules | None, check: Check) -> None:
         check(name, rules)
     elif isinstance(rules, Mapping) and _is_flat(rules):
         for key, value in rules.items():
-            if is_leaf(value) and not hasattr(value, "_fields"):
+            if isinstance(value, (str, bool)) or (is_leaf(value) and not hasattr(value, "_fields")):
                 check(f"{name}[{key!r}]", value)
 
 

@@ -18,7 +18,7 @@ from adamw_jax._tree.checks import path_text
 _FLAX_BOXES = ("Variable", "VariableState", "AxisMetadata")
 """Base classes of the boxes around a parameter, in packages of Flax."""
 
-_PARAMETER = re.compile(r"(?i)(kernel|weights?|bias|scale|embeddings?|gamma|beta|alpha|theta|temperature|[a-z]\d*)$")
+_PARAMETER = re.compile(r"(?i)(kernel|weights?|bias|scale|embeddings?|gamma|beta|alpha|theta|temperature|[wbg]\d*)$")
 """Attributes that name a parameter, so that a class with a single one of them is no box."""
 
 _PATHS: dict[Any, tuple[str, ...]] = {}
