@@ -123,8 +123,8 @@ def skip_spikes(
     which is the mean and variance of all up to `window` updates and forgets as an average over `window` from then on.
     sqrt(v) counts as 1e-3 at least; a gradient of zero is taken and enters nothing.
 
-    With `loss`, the loss y that `update(..., value=y)` is given is judged over the same window, y > m + sigma sqrt(v) with
-    its own mean and variance, where sqrt(v) counts as 1e-3 |m| at least; a loss that is not finite is skipped.
+    With `loss`, the loss y that `update(..., value=y)` is given is judged over the same window: y > m + sigma sqrt(v)
+    with its own mean and variance, where sqrt(v) counts as 1e-3 |m| at least. One that is not finite is skipped.
 
     A level that changed for good is accepted: after `window` finite spikes without an update taken between them, the
     next one is taken whatever its norm, and the statistics begin anew with it. A gradient that is not finite never is.
