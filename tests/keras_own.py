@@ -71,6 +71,8 @@ def stand_ins():
     @register
     class AdamW(Adam):
         def __init__(self, learning_rate=0.001, weight_decay=0.004, *args, **kwargs):
+            if weight_decay is None:
+                raise ValueError("Argument `weight_decay` must be a float. Received: weight_decay=None")
             super().__init__(learning_rate, *args, weight_decay=weight_decay, **kwargs)
 
     @register

@@ -180,6 +180,18 @@ def test_rules_by_name_survive_other_names(tmp_path):
     again.apply(gradients(0))
     moved = [not np.array_equal(a, v.numpy()) for a, v in zip(values(model), others, strict=True)]
     assert moved == [False, False, True, False]
+    # Another model's weights have the rules by name.
+    swapped = dense()
+    again = OptaxOptimizer.from_config(config)
+    again.build(swapped.trainable_variables[2:] + swapped.trainable_variables[:2])
+    before = values(swapped)
+    again.apply(gradients(0)[2:] + gradients(0)[:2])
+    assert [not np.array_equal(a, b) for a, b in zip(before, values(swapped), strict=True)] == [
+        False,
+        False,
+        True,
+        False,
+    ]
     # New rules count, not those that were saved.
     other = OptaxOptimizer.from_config(
         config | {"options": config["options"] | {"lr_multipliers": {"out/kernel": 0.0}}}

@@ -5,6 +5,7 @@ import functools
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,12 +88,14 @@ class Options:
         """
         if not self._own:
             return
+        self._shapes = [list(v.shape) for v in weights.variables]
         for name, value in self.given.items():
             known = self.saved.get(name, {"by": (), "of": None})
-            if known["of"] == _text(value) is not None and len(known["by"]) == len(weights.keys):
+            loaded = known["of"] == _text(value) is not None
+            if loaded and self.saved["shapes"] == self._shapes:
                 by: list[Any] | None = list(known["by"])
             else:
-                by = _by_weight(name, value, weights)
+                by = _by_weight(name, value, weights, _find_or_warn(weights) if loaded else weights.find)
             if by is not None:
                 self._by_weight[name] = by
                 self._made[name] = dict(zip(weights.keys, by, strict=True))
@@ -133,7 +136,8 @@ class Options:
     def resolved(self) -> dict[str, Any]:
         """Return what the rules by name gave to each weight, for `resolve` after loading."""
         texts = {name: _text(self.given[name]) for name in self._by_weight}
-        return {name: {"of": text, "by": written(self._by_weight[name])} for name, text in texts.items() if text}
+        kept = {name: {"of": text, "by": written(self._by_weight[name])} for name, text in texts.items() if text}
+        return {"shapes": self._shapes} | kept if kept else {}
 
 
 def _is_zero(value: Any) -> bool:
@@ -168,7 +172,20 @@ def _without_layers(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in options.items()}
 
 
-def _by_weight(name: str, value: Any, weights: Weights) -> list[Any] | None:
+def _find_or_warn(weights: Weights) -> Any:
+    """Return `weights.find` for the keys of a file, some of whose weights may be quantized or frozen by now."""
+
+    def find(name: str, key: Any) -> list[int]:
+        try:
+            return weights.find(name, key)
+        except ValueError as error:
+            warnings.warn(f"a key of the saved optimizer means no weight that is trained: {error}", stacklevel=2)
+            return []
+
+    return find
+
+
+def _by_weight(name: str, value: Any, weights: Weights, find: Any) -> list[Any] | None:
     """Return one value per weight, for rules by name; None for others, which are the core's affair.
 
     Of options that are no rules of values, as directions by path, it is the key that decides.
@@ -176,7 +193,7 @@ def _by_weight(name: str, value: Any, weights: Weights) -> list[Any] | None:
     shown = f"options[{name!r}]"
     if isinstance(value, Mapping) and name not in _PER_WEIGHT:
         paths = [path for key in value for path in _paths_of(key)]
-        by = weights.values(shown, {path: path for path in paths}, None)
+        by = weights.values(shown, {path: path for path in paths}, None, find)
         if name == "direction" and None in by:
             raise ValueError(
                 f'`{shown}` must have a key for every weight ("" as the last one takes what the others leave), got '
@@ -184,10 +201,10 @@ def _by_weight(name: str, value: Any, weights: Weights) -> list[Any] | None:
             )
         return by
     if isinstance(value, Mapping):
-        return weights.values(shown, value, _RULES.get(name, False))
+        return weights.values(shown, value, _RULES.get(name, False), find)
     keys = value if isinstance(value, (list, tuple)) else [value]
     if name in _MASKS and all(isinstance(k, (keras.Layer, keras.Variable)) or (isinstance(k, str) and k) for k in keys):
-        found = {position for key in keys for position in weights.find(shown, key)}
+        found = {position for key in keys for position in find(shown, key)}
         return [position in found for position in range(len(weights.keys))]
     return None
 

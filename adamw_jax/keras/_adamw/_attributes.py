@@ -1,12 +1,12 @@
 """What can be read from the optimizers and what can be set afterwards."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
 from adamw_jax._tree import checks
-from adamw_jax.keras._adamw import _options as options
 from adamw_jax.keras._adamw._rules import WeightRules
 from adamw_jax.keras._adapter import OptaxOptimizer
 from adamw_jax.keras._hyperparameters import Hyperparameter, hyperparameter, position
@@ -29,7 +29,7 @@ class ReadableOptimizer(OptaxOptimizer):
     """An optimizer whose arguments are its attributes: hyperparameters can be set, options refuse."""
 
     settable = ("learning_rate", "lr", "total_iterations")
-    _options: options.Options
+    _options: Mapping[str, Any]
     _hyper: Hyperparameters
     _rules: WeightRules
     _excludes = True
@@ -61,7 +61,7 @@ class ReadableOptimizer(OptaxOptimizer):
     def total_iterations(self) -> int:
         """T, updates of the cycles that begin from now on; the decay stays normalized as it was."""
         settable = self._hyper.total_iterations
-        return self._options.total_iterations if settable is None else int(settable)
+        return int(self._options["total_iterations"] if settable is None else settable)
 
     @total_iterations.setter
     def total_iterations(self, value: Any) -> None:
@@ -85,13 +85,13 @@ class ReadableOptimizer(OptaxOptimizer):
     def __getattr__(self, name: str) -> Any:
         """Return an option."""
         kept = self.__dict__.get("_options")
-        if kept is None or name not in options.names(kept):
+        if kept is None or name not in kept:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        return getattr(kept, name)
+        return kept[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         kept = self.__dict__.get("_options")
-        fixed = name in _RULES or (name != "total_iterations" and kept is not None and name in options.names(kept))
+        fixed = name in _RULES or (name != "total_iterations" and kept is not None and name in kept)
         if fixed:
             raise ValueError(
                 f"`{name}` cannot be set: it is fixed when the optimizer is made. Make a new one, e.g. by "
@@ -101,7 +101,7 @@ class ReadableOptimizer(OptaxOptimizer):
         super().__setattr__(name, value)
 
     def _refuse_unread(self, name: str, value: Any) -> None:
-        if name in ("eta_min", "eta_max") and not self._options.use_cosine_annealing:
+        if name in ("eta_min", "eta_max") and not self.use_cosine_annealing:
             raise ValueError(
                 f"`{name}` can be set under `use_cosine_annealing=True` with total_iterations > 1; without, set "
                 f"`eta_t`. Received: {name}={value}"
@@ -120,5 +120,5 @@ class ReadableOptimizer(OptaxOptimizer):
         return 1.0
 
     def _rate(self, learning_rate: Any, iterations: Any) -> Any:
-        decay = self._options.decay
+        decay = self.decay
         return learning_rate / (1 + decay * iterations) if decay else learning_rate

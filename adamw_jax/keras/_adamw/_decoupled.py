@@ -1,6 +1,5 @@
 """What AdamW, NadamW and SGDW share: keras-adamw's arguments, translated onto the presets' options."""
 
-import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from adamw_jax._rates.position import Cycles
 from adamw_jax._tree import checks
 from adamw_jax._tree.width import as_scalar
 from adamw_jax.keras._adamw._attributes import Hyperparameters, ReadableOptimizer
-from adamw_jax.keras._adamw._options import Options
+from adamw_jax.keras._adamw._options import checked_options
 from adamw_jax.keras._adamw._penalties import decay_of
 from adamw_jax.keras._adamw._rules import WeightRules, check_kind, decays_something
 from adamw_jax.keras._adamw._schedule import SettableCosine, SettableFactor, settable_cosine
@@ -32,10 +31,11 @@ class DecoupledOptimizer(ReadableOptimizer):
 
     Args:
       learning_rate: lr: a number, a Keras schedule or a callable. It does not scale the decay (see `coupling`).
-      own: the options of the class, {keras name: value}: fields that its `_options_type` adds to `Options`.
+      own: the options of the class, {keras name: value}.
       lr: another name for learning_rate, which wins.
       decay: divides the rate by 1 + decay * iterations; 0.0 for none.
-      model: a `keras.Model` whose l1, l2 and l1_l2 penalties become the decays (read when the model is built).
+      model: a `keras.Model` whose l1, l2 and l1_l2 penalties become the decays (read when the model is built), and
+        which tells the names of functional models inside it.
       zero_penalties: whether the penalties of `model` are zeroed in the loss.
       weight_decays: {key: (l1, l2)}, where a key is a layer, or a weight's path, or names of layers, or of layers and a
         weight ("lstm_1/kernel"), or a pattern found in paths, whichever of these it is first, and the first key that
@@ -64,8 +64,6 @@ class DecoupledOptimizer(ReadableOptimizer):
         `autorestart` without annealing; at `build`, a key that means no weight, or a sequence of another length than
         the trainable variables; an attribute that cannot be set.
     """
-
-    _options_type: type[Options] = Options
 
     def __init__(
         self,
@@ -96,9 +94,9 @@ class DecoupledOptimizer(ReadableOptimizer):
             raise TypeError("`learning_rate` must be a rate, not a model: pass the model as `model=model`")
         if kwargs.get("weight_decay") is not None:
             raise ValueError("`weight_decay` is not an argument here: use `weight_decays` or `model`")
-        super().__init__(self._preset, learning_rate if lr is None else lr, **kwargs)
-        self._options = self._options_type(
-            **own,
+        super().__init__(self._preset, learning_rate if lr is None else lr, model=model, **kwargs)
+        options = dict(
+            own,
             decay=decay,
             zero_penalties=zero_penalties,
             total_iterations=total_iterations or 0,
@@ -110,6 +108,7 @@ class DecoupledOptimizer(ReadableOptimizer):
             moment_dtype=moment_dtype,
             init_verbose=init_verbose,
         )
+        self._options = checked_options(options)
         decayed = decays_something(check_kind("weight_decays", weight_decays, "pairs (l1, l2)"))
         if model is not None and weight_decays is not None:
             warnings.warn("`weight_decays` is ignored: the decays are those of `model`", stacklevel=3)
@@ -121,7 +120,7 @@ class DecoupledOptimizer(ReadableOptimizer):
                 "as keras-adamw does by default; or OptaxOptimizer(adamw_jax.adamw, options={'weight_decay': ...}), "
                 "which decays by the numbers as they are. Received: total_iterations=None"
             )
-        self._decaying = self._options.total_iterations > 1
+        self._decaying = self._options["total_iterations"] > 1
         asked = use_cosine_annealing or decayed or (model is not None and total_iterations is not None)
         if asked and not self._decaying:
             warnings.warn(
@@ -134,43 +133,42 @@ class DecoupledOptimizer(ReadableOptimizer):
         self._rules = WeightRules(model, zero_penalties, weight_decays, lr_multipliers)
 
     def _hyperparameters(self, eta_min: Any, eta_max: Any, t_cur: Any, eta_t: Any) -> Hyperparameters:
-        annealed = self._options.use_cosine_annealing
+        annealed = self.use_cosine_annealing
         schedule = self._cosine(eta_min=eta_min, eta_max=eta_max)
         start = schedule.start()._replace(t_cur=jnp.asarray(t_cur, jnp.int32))
         if eta_t is None:
             eta_t = float(schedule.eta(start)) if annealed else 1.0
-        total = jnp.asarray(self._options.total_iterations, jnp.int32)
+        total = jnp.asarray(self._options["total_iterations"], jnp.int32)
         return Hyperparameters(
             add_hyperparameter(self, "t_cur", start.t_cur),
             add_hyperparameter(self, "eta_t", as_scalar(checks.check_non_negative("eta_t", eta_t))),
             # Without annealing no update reads them: then they are no part of the state.
             add_hyperparameter(self, "eta_min", as_scalar(eta_min), tracked=annealed),
             add_hyperparameter(self, "eta_max", as_scalar(eta_max), tracked=annealed),
-            add_hyperparameter(self, "total_iterations", total) if annealed and self._options.t_mult == 1 else None,
+            add_hyperparameter(self, "total_iterations", total) if annealed and self.t_mult == 1 else None,
         )
 
     def _cosine(self, **settable: Any) -> SettableCosine:
-        kept = self._options
-        return settable_cosine(max(kept.total_iterations, 1), kept.t_mult, bool(kept.autorestart), **settable)
+        period = max(self._options["total_iterations"], 1)
+        return settable_cosine(period, self.t_mult, bool(self.autorestart), **settable)
 
     def _schedule(self) -> Cycles:
         hyper = self._hyper
-        if not self._options.use_cosine_annealing:
+        if not self.use_cosine_annealing:
             return SettableFactor(hyper.eta_t.value)
         following = None if hyper.total_iterations is None else hyper.total_iterations.value
         return self._cosine(eta_min=hyper.eta_min.value, eta_max=hyper.eta_max.value, following=following)
 
     def _preset(self, learning_rate: Any) -> optax.GradientTransformation:
-        kept = self._options
         decays, multipliers = self._rules.by_key(self._decaying)
         return self._direction(
             self._rate(learning_rate, self.iterations),
             weight_decay=decays,
-            normalize_decay=kept.total_iterations_wd or None,
+            normalize_decay=self.total_iterations_wd or None,
             lr_multipliers=multipliers,
             schedule=self._schedule(),
-            coupling=kept.coupling,
-            moment_dtype=kept.moment_dtype,
+            coupling=self.coupling,
+            moment_dtype=self.moment_dtype,
         )
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
@@ -181,7 +179,7 @@ class DecoupledOptimizer(ReadableOptimizer):
         # rate) and what stays as it is: the cycle's index, if all cycles are alike, and its length, without any.
         zero, start = jnp.zeros([]), self._cosine().start()
         held = {"t_cur": self.t_cur, "eta": self.eta_t, "count": zero.astype(jnp.int32), "learning_rate": zero}
-        if not self._options.use_cosine_annealing:
+        if not self.use_cosine_annealing:
             held |= {"period": start.period, "cycle": start.cycle}
         elif self._hyper.total_iterations is not None:
             held |= {"cycle": start.cycle}
@@ -192,10 +190,10 @@ class DecoupledOptimizer(ReadableOptimizer):
         return {"count": jnp.asarray(self.iterations, jnp.int32)}
 
     def _prepare(self, trained: list[Any], variables: Sequence[Any]) -> Weights:
-        weights = Weights.of(trained, self._rules.model)
+        weights = Weights.of(trained, self._source.model)
         self._rules.resolve(weights, variables, self._are_excluded(weights), self._from_config)
-        if self._options.init_verbose:
-            n = float(normalization(self._options.total_iterations_wd or 1))
+        if self.init_verbose:
+            n = float(normalization(self.total_iterations_wd or 1))
             print(self._rules.table(weights, n if self._decaying else 0.0))
         return weights
 
@@ -205,7 +203,7 @@ class DecoupledOptimizer(ReadableOptimizer):
         del config["tx"], config["kind"]
         hyper = {name: float(getattr(self, name)) for name in ("eta_t", "eta_min", "eta_max")}
         whole = {"t_cur": int(self.t_cur), "total_iterations": self.total_iterations}
-        return config | dataclasses.asdict(self._options) | hyper | whole | self._rules.config()
+        return config | dict(self._options) | hyper | whole | self._rules.config()
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "DecoupledOptimizer":

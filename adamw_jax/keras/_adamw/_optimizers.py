@@ -8,7 +8,6 @@ import optax
 
 from adamw_jax._optimizer import presets
 from adamw_jax.keras._adamw._decoupled import DecoupledOptimizer
-from adamw_jax.keras._adamw._options import AdamWOptions, NadamWOptions, SGDWOptions
 
 _register = keras.saving.register_keras_serializable(package="adamw_jax")
 
@@ -37,9 +36,6 @@ class AdamW(DecoupledOptimizer):
     (0, 1.0)
     """
 
-    _options_type = AdamWOptions
-    _options: AdamWOptions
-
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -55,19 +51,18 @@ class AdamW(DecoupledOptimizer):
         super().__init__(learning_rate, own, name=name, **options)
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        own = self._options
         return presets.adamw(
             learning_rate,
-            b1=own.beta_1,
-            b2=own.beta_2,
-            eps=own.epsilon,
+            b1=self.beta_1,
+            b2=self.beta_2,
+            eps=self.epsilon,
             epsilon_hat=True,
-            amsgrad=own.amsgrad,
+            amsgrad=self.amsgrad,
             **options,
         )
 
     def _correction(self, count: Any) -> Any:
-        return jnp.sqrt(1 - self._options.beta_2**count) / (1 - self._options.beta_1**count)
+        return jnp.sqrt(1 - self.beta_2**count) / (1 - self.beta_1**count)
 
 
 @_register
@@ -86,9 +81,6 @@ class NadamW(DecoupledOptimizer):
     Source: Dozat 2016, as in keras-adamw's `optimizers.py` and in torch.optim.NAdam.
     """
 
-    _options_type = NadamWOptions
-    _options: NadamWOptions
-
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -104,13 +96,12 @@ class NadamW(DecoupledOptimizer):
         super().__init__(learning_rate, own, name=name, **options)
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        own = self._options
         return presets.nadamw(
             learning_rate,
-            b1=own.beta_1,
-            b2=own.beta_2,
-            eps=own.epsilon,
-            momentum_decay=own.schedule_decay,
+            b1=self.beta_1,
+            b2=self.beta_2,
+            eps=self.epsilon,
+            momentum_decay=self.schedule_decay,
             **options,
         )
 
@@ -129,9 +120,6 @@ class SGDW(DecoupledOptimizer):
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 1, with the arguments of keras-adamw 1.38.
     """
 
-    _options_type = SGDWOptions
-    _options: SGDWOptions
-
     def __init__(
         self,
         learning_rate: Any = 0.01,
@@ -144,4 +132,4 @@ class SGDW(DecoupledOptimizer):
         super().__init__(learning_rate, {"momentum": momentum, "nesterov": nesterov}, name=name, **options)
 
     def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        return presets.sgdw(learning_rate, momentum=self._options.momentum, nesterov=self._options.nesterov, **options)
+        return presets.sgdw(learning_rate, momentum=self.momentum, nesterov=self.nesterov, **options)
