@@ -102,13 +102,13 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         used together, as for a global norm. An optimizer that uses the states of several parameters together gives
         the right numbers, with all of these in device memory at a time.
       parts: a regular expression, searched in the paths of the state's leaves ("inner_state/0/mu/dense/kernel"): what
-        it finds, scalars aside, lives in the host's memory. "mu|nu|moments" is Adam's, however it is stored.
+        it finds, except scalars, lives in the host's memory. "mu|nu|moments" is Adam's, however it is stored.
 
     Returns:
       A transformation with the updates and the state of `inner`, whose `init` leaves the parts in the host's memory.
       Placements come from `state_shardings`, of which the memory is a part; give them to `jax.jit` as `out_shardings`
       where you give any. A step that donates this state should have all its arguments placed, and all of its
-      `out_shardings`: where one is missing, jax pairs what is donated with results of the other memory, and stops.
+      `out_shardings`: where one is missing, JAX pairs donated arrays with results in the other memory, an error.
 
     Raises:
       ValueError: at `init`, `parts` that find nothing, or a backend without "pinned_host" memory; at `update`, a part
@@ -146,7 +146,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         if paths and not any(chosen(path, leaf) for path, leaf in paths):
             names = sorted({checks.path_text(path) for path, leaf in paths})
             raise ValueError(f"`parts` must find arrays of the state, got {parts!r}, and the state has {names}")
-        # All of it is committed, or the second step would be another program than the first.
+        # All leaves are committed to a memory, so that the second step is the program of the first.
         return jax.tree.map(
             lambda x: x if in_host_memory(x) else jax.device_put(x, SPACES.Device), move(state, SPACES.Host)
         )

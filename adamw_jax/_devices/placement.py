@@ -1,4 +1,4 @@
-"""What each device of a mesh holds of a tree: bytes, and a table of them by placement."""
+"""The bytes that each device of a mesh holds of a tree, and a table of them by placement."""
 
 import collections
 import math
@@ -35,7 +35,7 @@ def bytes_per_device(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = No
     Args:
       tree: arrays or `jax.ShapeDtypeStruct`s; a leaf without a sharding counts whole.
       shardings: a tree of shardings to count with in place of the leaves' own, from `state_shardings` for instance.
-      memory: "device" for what is in the device's own memory, "host" for its part of the host's, see `with_host_state`.
+      memory: "device" for bytes in the device's memory, "host" for its share in the host's, see `with_host_state`.
 
     Raises:
       ValueError: a memory that is neither.
@@ -77,7 +77,7 @@ def placement_report(
 ) -> str:
     """Return a table of what each device holds of a tree: a line per set of mesh axes that split, and the total.
 
-    What is in the host's memory has lines and a total of its own.
+    Arrays in the host's memory have separate lines and a separate total.
 
     Args:
       tree, shardings: as in `bytes_per_device`.

@@ -1,4 +1,4 @@
-"""Where the state of an optimizer lives on a mesh: like the parameters, split over the devices (ZeRO-1), or replicated.
+"""Placing the state of an optimizer on a mesh: like the parameters, split over the devices (ZeRO-1), or replicated.
 
 A leaf of a state belongs to a parameter by its path (see `parameter_of`): a placement is one rule on paths and shapes,
 the same for this library's transforms and for optax's.

@@ -1,4 +1,4 @@
-"""Adam's direction, and what all directions with two moments share."""
+"""Adam's direction, and the functions that all directions with two moments share."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import PackedMomentsState, map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
+from adamw_jax._tree.typing import MomentDtype, Moments, Params, Rules, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -29,14 +29,14 @@ def moment_weights(b1: Scalar, b2: Scalar) -> tuple[Any, ...]:
     return as_scalar(b1), 1 - as_scalar(b1), as_scalar(b2), 1 - as_scalar(b2)
 
 
-def next_moments(scalars: Any, g: Any, mu: Any, nu: Any) -> tuple[chex.Array, ...]:
+def next_moments(scalars: Scalars, g: chex.Array, mu: chex.Array, nu: chex.Array) -> tuple[chex.Array, ...]:
     """Return mu <- b1 mu + (1 - b1) g and nu <- b2 nu + (1 - b2) g^2."""
     b1, rest_1, b2, rest_2, *_ = scalars
     return add(mul(mu, b1), mul(g, rest_1)), add(mul(nu, b2), mul(square(g), rest_2))
 
 
 def correction(decay: Scalar, count: chex.Array) -> chex.Array:
-    """Return 1 - decay^count, what a moment that started at zero is divided by."""
+    """Return 1 - decay^count, the divisor that corrects a moment for its start at zero."""
     decay = as_scalar(decay)
     return sub(jnp.ones_like(decay), pow(decay, convert_element_type(count, decay.dtype)))
 
@@ -65,7 +65,7 @@ def adam_scalars(
     return *moment_weights(b1, b2), factor, as_scalar(eps) if epsilon_hat else scaled_eps, scaled_eps_root
 
 
-def adam_direction(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+def adam_direction(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     """Return mu_hat / (sqrt(nu_hat + eps_root) + eps), with numerator and denominator multiplied by r."""
     del g, old
     (mu, nu), (*_, factor, eps, eps_root) = new, scalars
@@ -80,7 +80,7 @@ def scale_by_adam(
     eps_root: Rules = 0.0,
     *,
     epsilon_hat: bool = False,
-    moment_dtype: Any = None,
+    moment_dtype: MomentDtype = None,
 ) -> optax.GradientTransformation:
     """Turn gradients into Adam's direction.
 

@@ -21,7 +21,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
+from adamw_jax._tree.typing import MomentDtype, Moments, Params, Rules, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -39,23 +39,27 @@ class PackedAmsgradState(NamedTuple):
     nu_max: Updates
 
 
-def _next_of_nu(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+def _next_of_nu(
+    scalars: Scalars, g: chex.Array, mu: chex.Array, nu: chex.Array, nu_max: chex.Array
+) -> tuple[chex.Array, ...]:
     mu, nu = next_moments(scalars, g, mu, nu)
     return mu, nu, jnp.maximum(nu_max, nu)
 
 
-def _amsgrad(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+def _amsgrad(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     mu, _, nu_max = new
     return adam_direction(scalars, g, (mu, nu_max), old)
 
 
-def _next_of_nu_hat(scalars: Any, g: Any, mu: Any, nu: Any, nu_max: Any) -> tuple[chex.Array, ...]:
+def _next_of_nu_hat(
+    scalars: Scalars, g: chex.Array, mu: chex.Array, nu: chex.Array, nu_max: chex.Array
+) -> tuple[chex.Array, ...]:
     *_, c2, _, _ = scalars
     mu, nu = next_moments(scalars, g, mu, nu)
     return mu, nu, jnp.maximum(nu_max, nu / c2)
 
 
-def _amsgrad_of_nu_hat(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+def _amsgrad_of_nu_hat(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     del g, old
     mu, _, nu_max = new
     *_, c1, _, eps, eps_root = scalars
@@ -71,7 +75,7 @@ def scale_by_amsgrad(
     *,
     epsilon_hat: bool = False,
     max_of: str = "nu",
-    moment_dtype: Any = None,
+    moment_dtype: MomentDtype = None,
 ) -> optax.GradientTransformation:
     """Turn gradients into AMSGrad's direction: Adam's with the largest second moment so far.
 

@@ -33,7 +33,7 @@ def _check_direction(name: str, value: Any) -> Any:
 
 
 def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Show a direction gradients and parameters as wide as the arithmetic: so its state is, from the start."""
+    """Give a direction gradients and parameters as wide as the arithmetic, so that its state is wide from `init` on."""
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> optax.OptState:
@@ -75,7 +75,7 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
 
     Args:
       direction: a transformation that points uphill, or {pattern: transformation}: the first pattern found in a leaf's
-        path decides. Every leaf needs one; "" as the last pattern takes what the others leave.
+        path decides. Every leaf needs one; "" as the last pattern takes all other leaves.
 
     Returns:
       A transformation; for a mapping `optax.partition`, whose state holds a part per pattern.

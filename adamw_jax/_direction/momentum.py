@@ -11,7 +11,7 @@ from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.typing import MomentDtype, Moments, Params, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -27,18 +27,18 @@ class NarrowTraceState(NamedTuple):
     trace: Updates
 
 
-def _next_velocity(scalars: Any, g: Any, velocity: Any) -> tuple[chex.Array, ...]:
+def _next_velocity(scalars: Scalars, g: chex.Array, velocity: chex.Array) -> tuple[chex.Array, ...]:
     (momentum,) = scalars
     return (momentum * velocity + g,)
 
 
-def _heavy_ball(scalars: Any, g: Any, new: Any, old: Any) -> Any:
+def _heavy_ball(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     del scalars, g, old
     (velocity,) = new
     return velocity
 
 
-def _nesterov(scalars: Any, g: Any, new: Any, old: Any) -> Any:
+def _nesterov(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     del old
     (momentum,), (velocity,) = scalars, new
     return momentum * velocity + g
@@ -50,7 +50,7 @@ def _averages(count: int | None, momentum: Scalar, nesterov: bool, **_: Any) -> 
 
 @as_direction(_averages)
 def scale_by_momentum(
-    momentum: Scalar = 0.9, *, nesterov: bool = False, moment_dtype: Any = None
+    momentum: Scalar = 0.9, *, nesterov: bool = False, moment_dtype: MomentDtype = None
 ) -> optax.GradientTransformation:
     """Accumulate a velocity.
 

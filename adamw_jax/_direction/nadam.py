@@ -15,7 +15,7 @@ from adamw_jax._storage.loop import map_moments
 from adamw_jax._storage.words8 import bounded
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
+from adamw_jax._tree.typing import MomentDtype, Moments, Params, Rules, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -47,7 +47,7 @@ class PackedNadamState(NamedTuple):
     moments: Updates
 
 
-def _nadam(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+def _nadam(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     del old
     mu, nu = new
     *_, from_moment, from_gradient, eps, eps_root = scalars
@@ -60,7 +60,7 @@ def _momentum_at(t: chex.Numeric, b1: Scalar, momentum_decay: Scalar | None) -> 
     return as_scalar(b1) * (1 - 0.96 ** (t * as_scalar(momentum_decay)) / 2)
 
 
-def _nadam_of_codes(scalars: Any, g: Any, new: Any, old: Any) -> chex.Array:
+def _nadam_of_codes(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     """Return NAdam's direction for moments in 8 bits: nu may have underflowed where the gradient has not."""
     mu, nu = new
     return _nadam(scalars, g, (mu, bounded(scalars[:4], mu, nu, g)), old)
@@ -82,7 +82,7 @@ def scale_by_nadam(
     *,
     momentum_decay: Scalar | None = 0.004,
     shared_correction: bool = False,
-    moment_dtype: Any = None,
+    moment_dtype: MomentDtype = None,
 ) -> optax.GradientTransformation:
     """Turn gradients into NAdam's direction.
 

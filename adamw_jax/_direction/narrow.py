@@ -84,8 +84,8 @@ def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfl
 
         s <- round(s')           (d, s') = direction(g, s)           E[round(x)] = x
 
-    The direction calculates in float32 and sees what it stored an update before. What is no tree like the parameters
-    (counts, factored statistics) stays as it is.
+    The direction calculates in float32 from the state that the update before stored. Other leaves of the state (counts,
+    factored statistics) keep their dtypes.
 
     Args:
       direction: any transformation, of this library or of optax. (The Adams and momentum of this library take a

@@ -1,4 +1,4 @@
-"""What every step does to every parameter, kept in the state as a few scalars per leaf."""
+"""Sizes of weights, gradients and steps, and the angle of every step, kept in the state as four scalars per leaf."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -132,7 +132,7 @@ def _see(
 def observe(
     tx: optax.GradientTransformation, every: Scalar = 1, *, axes: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Keep in the state what the update does to every parameter: `report` reads it.
+    """Keep in the state how large weight, gradient and step of every parameter are, and by which angle it turns.
 
     For every leaf with weights theta, gradient g and update u of `tx`, in the update whose number k = 1, 2, ... is a
     multiple of `every`:
@@ -143,7 +143,7 @@ def observe(
     `observe`. Under `jax.jit` an update that is observed is computed once more for it.
 
     Args:
-      tx: any transformation; the outermost one, so that what it returns is what is added to the parameters.
+      tx: any transformation; the outermost one, whose updates are added to the parameters.
       every: updates from one that is observed to the next, >= 1.
       axes: which axes of the leaves are stacks, as in `decoupled`; None is what the optimizer `tx` was given.
 
@@ -195,7 +195,7 @@ def observe(
         wanted = first(weights, ())
         if jax.tree.map(jnp.shape, state.angle) != jax.tree.map(jnp.shape, wanted.angle):
             check_fit(state._replace(inner_state=()), wanted)
-        # The second half, always true, is there for XLA: it would take a known branch in, and copy what that reads.
+        # `count > 0` is always true: without it, XLA inlines a branch that it knows, and copies the arrays it reads.
         due = (count % every == 0) & (count > 0)
         seen = Seen(*(getattr(state, field) for field in Seen._fields))
         if checks.is_traced(due):
@@ -204,8 +204,8 @@ def observe(
                 steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
                 return count > 0, _see(weights, gradients, steps, over(weights), count, seen)
 
-            # Who needs the answer of a branch comes after it: only so may the update overwrite what the branch reads.
-            # Without that order, XLA would copy all parameters and moments at every update.
+            # The update depends on the answer of the branch, so it comes after it and may overwrite what the branch
+            # reads. Without that order, XLA would copy all parameters and moments at every update.
             answered, seen = jax.lax.cond(due, look, lambda: (count > 0, seen))
             updates = jax.tree.map(
                 lambda g: jnp.where(answered, g, jnp.zeros_like(g)) if _is_number(g) else g, gradients

@@ -1,4 +1,4 @@
-"""Updates whose gradient is far larger than usual are left out."""
+"""Skipping updates whose gradient is far larger than usual."""
 
 import math
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ LEAST_DEVIATION = 1e-3
 
 
 class SkipSpikesState(NamedTuple):
-    """State of `skip_spikes`: scalars, and the state of what is inside.
+    """State of `skip_spikes`: scalars, and the state of the transformation inside.
 
     Attributes:
       inner_state: state of the transformation inside; a skipped update leaves it as it is.
@@ -89,7 +89,7 @@ def _second(new: Any, old: Any) -> Any:
 def _choose(flag: chex.Array, new: Any, old: Any) -> Any:
     if not checks.is_traced(flag):
         return new if flag else old
-    # As a branch: a choice inside the loops would make XLA round the moments otherwise than without it.
+    # A branch, because a `where` inside the loops would change how XLA rounds the moments.
     return jax.lax.cond(flag, _first, _second, new, old)
 
 

@@ -79,9 +79,9 @@ def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) ->
 
 
 def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Show `inner` zeros in the place of frozen leaves that no arithmetic is for: integers, flags, random keys.
+    """Give `inner` zeros in place of frozen leaves that are not floating: integers, flags, random keys.
 
-    Their updates are zeros of the parameter's dtype; of a random key the gradient as it came.
+    Their updates are zeros of the parameter's dtype; for a random key, the gradient that came in.
     """
     inner = optax.with_extra_args_support(inner)
     if freeze is None:
@@ -105,7 +105,7 @@ def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> opt
     ) -> tuple[Updates, optax.OptState]:
         tree = params_or_updates(updates, params)
         flags = frozen_flags(freeze, tree)
-        # A floating gradient of an integer leaf is as little to be calculated with.
+        # The gradient of an integer leaf may be floating; it is hidden, too.
         flags = [a or b for a, b in zip(hidden(flags, tree), hidden(flags, updates), strict=True)]
         if not any(flags):
             new, state = inner.update(updates, state, params, **extra_args)
@@ -128,7 +128,7 @@ def _freeze(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
 def freeze_where(
     freeze: Mask | None = None, lr_multipliers: Rules | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Set the updates of the frozen leaves to zero, whatever the stages before it made of them.
+    """Set the updates of the frozen leaves to zero.
 
     Args:
       freeze: see `without_moments`.
@@ -140,7 +140,7 @@ def freeze_where(
     Raises:
       ValueError, TypeError: at `init` already, for rules that do not fit the parameters.
 
-    Source: "multiplier 0 freezes" as in big_vision's `lr_mults`; a decay would still move the leaf without this stage.
+    Source: "multiplier 0 freezes" as in big_vision's `lr_mults`; without this stage, a decay would move the leaf.
 
     >>> tx = freeze_where("body", {"head": 0})
     >>> params = {"body": jnp.array([jnp.nan]), "head": jnp.ones(1), "tail": jnp.ones(1)}

@@ -1,4 +1,4 @@
-"""Moments read from a state, and stored another way."""
+"""Reading the moments of a state, and converting them to another storage."""
 
 import functools
 from typing import Any
@@ -30,7 +30,7 @@ def _storage_in(words: Any) -> Any:
 
 
 def _fields_of(node: Any) -> dict[str, chex.ArrayTree]:
-    """Return the trees of a direction's state by moment; mu and nu are the same tree where they are in words."""
+    """Return the trees of a direction's state by moment; in words, mu and nu are one tree."""
     trees = {name: getattr(node, name) for name in node._fields if name in STORED}
     words = trees.pop("moments", None)
     return trees if words is None else {"mu": words, "nu": words, **trees}
@@ -94,7 +94,7 @@ def _check_moments(node: Any, like: Any) -> None:
 
 
 def _with_dtypes(tree: chex.ArrayTree, like: chex.ArrayTree, default: Any) -> list[tuple[Any, Any]]:
-    """Return every leaf with the dtype of its path in `like`; where that is frozen, with the dtype of another leaf."""
+    """Return every leaf with the dtype of the same path in `like`; for a frozen path, with that of another leaf."""
     dtypes = {path: leaf.dtype for path, leaf in zip(unique_paths(like), jax.tree.leaves(like), strict=True)}
     other = next(iter(dtypes.values()), np.dtype(default))
     pairs = zip(unique_paths(tree), jax.tree.leaves(tree), strict=True)

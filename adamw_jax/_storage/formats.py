@@ -1,7 +1,7 @@
-"""How moments are stored: as they are, as bfloat16, or both of a parameter in one word. Zeros, load, store."""
+"""Storages of moments: in the dtype of the arithmetic, as bfloat16, or two moments in one word. Zeros, load, store."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -11,7 +11,7 @@ import numpy as np
 
 from adamw_jax._storage.rounding import HIGH, LOW, noisy_bits, round_bits, round_to_bfloat16, to_float32
 from adamw_jax._storage.words8 import bounded, pack8, unpack8
-from adamw_jax._tree.typing import MomentDtype, Params
+from adamw_jax._tree.typing import MomentDtype, Moments, Params, Scalars
 from adamw_jax._tree.width import zeros_like_params
 
 
@@ -38,10 +38,10 @@ def unpack(words: chex.Array) -> tuple[chex.Array, chex.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Moments in a floating dtype, or in that of the arithmetic (None): nothing is lost, and nothing is to be done.
+    """Moments in a floating dtype, or in that of the arithmetic (None): loading and storing do nothing.
 
     Attributes:
-      dtype: of the trees in the state.
+      dtype: dtype of the trees in the state.
     """
 
     dtype: np.dtype[Any] | None = None
@@ -53,7 +53,7 @@ class Storage:
 
     @property
     def is_narrow(self) -> bool:
-        """True if storing rounds: then the state counts its updates, for the count seeds the rounding."""
+        """True if storing rounds; the state then counts its updates, because the count seeds the rounding."""
         return False
 
     @property
@@ -65,16 +65,16 @@ class Storage:
         """Return `number` zero moments as trees to be stored."""
         return tuple(zeros_like_params(params, self.dtype) for _ in range(number))
 
-    def load(self, stored: Sequence[chex.Array]) -> list[chex.Array]:
+    def load(self, stored: Moments) -> list[chex.Array]:
         """Return the moments of a leaf, float32 or wider."""
         return list(stored)
 
-    def store(self, moments: Sequence[chex.Array], bits: chex.Array) -> list[chex.Array]:
+    def store(self, moments: Moments, bits: chex.Array) -> list[chex.Array]:
         """Return the leaves to be stored; `bits` is uint32 noise of the leaf's shape, which rounds."""
         del bits
         return list(moments)
 
-    def bound(self, scalars: Sequence[Any], moments: Sequence[chex.Array]) -> list[chex.Array]:
+    def bound(self, scalars: Scalars, moments: Moments) -> list[chex.Array]:
         """Return the loaded moments as a direction takes them; the first four scalars are `moment_weights`."""
         del scalars
         return list(moments)
@@ -94,19 +94,19 @@ class Bfloat16(Storage):
         """True."""
         return True
 
-    def load(self, stored: Sequence[chex.Array]) -> list[chex.Array]:
-        """Return the moments as float32, exactly; what the loop over the leaves has widened already stays."""
+    def load(self, stored: Moments) -> list[chex.Array]:
+        """Return the moments as float32, exactly; leaves that `map_leaves` has widened already stay."""
         return [to_float32(leaf) if leaf.dtype == jnp.bfloat16 else leaf for leaf in stored]
 
-    def store(self, moments: Sequence[chex.Array], bits: chex.Array) -> list[chex.Array]:
-        """Return the moments rounded, each second one by the same half of the noise."""
+    def store(self, moments: Moments, bits: chex.Array) -> list[chex.Array]:
+        """Return the moments rounded: even ones by the upper half of the noise, odd ones by the lower."""
         halves = (bits >> np.uint32(16), bits & LOW)
         return [round_to_bfloat16(x.astype(jnp.float32), halves[i % 2]) for i, x in enumerate(moments)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Words(Bfloat16):
-    """The first two moments of a parameter in one word, all others, and a single one, as bfloat16.
+    """The first two moments of a parameter in one word; a third one, or a single one, as bfloat16.
 
     Attributes:
       word: dtype of the words.
@@ -136,12 +136,12 @@ class Words(Bfloat16):
             return super().zeros(params, number)
         return zeros_like_params(params, self.word), *super().zeros(params, number - 2)
 
-    def load(self, stored: Sequence[chex.Array]) -> list[chex.Array]:
+    def load(self, stored: Moments) -> list[chex.Array]:
         """Return the moments as float32, exactly."""
         first, *rest = stored
         return [*self.unpack(first), *super().load(rest)] if first.dtype == self.word else super().load(stored)
 
-    def store(self, moments: Sequence[chex.Array], bits: chex.Array) -> list[chex.Array]:
+    def store(self, moments: Moments, bits: chex.Array) -> list[chex.Array]:
         """Return the word of two moments and the rest as bfloat16."""
         if len(moments) < 2:
             return super().store(moments, bits)
@@ -158,7 +158,7 @@ class Words8(Words):
     unpack: Callable[..., tuple[chex.Array, chex.Array]] = unpack8
     half: int = 0x80100000
 
-    def bound(self, scalars: Sequence[Any], moments: Sequence[chex.Array]) -> list[chex.Array]:
+    def bound(self, scalars: Scalars, moments: Moments) -> list[chex.Array]:
         """Return the moments with nu, and its maximum, as large as mu makes them, see `bounded`."""
         if len(moments) < 2:
             return list(moments)
@@ -167,11 +167,11 @@ class Words8(Words):
 
 
 WORDS = {"packed": Words(), "packed8": Words8()}
-"""The storages in words, by the name that `moment_dtype` has for them."""
+"""The storages in words, by their names in `moment_dtype`."""
 
 
 def storage_of(name: str, value: MomentDtype) -> Storage:
-    """Return the storage that an argument like `moment_dtype` tells.
+    """Return the storage for an argument like `moment_dtype`.
 
     Raises:
       TypeError, ValueError: neither None, nor "packed", "packed8", nor bfloat16, float32 or float64.

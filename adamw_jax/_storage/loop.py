@@ -11,9 +11,9 @@ from adamw_jax._storage.formats import Storage
 from adamw_jax._storage.rounding import bits_of, noise, seed_of
 from adamw_jax._tree.fit import check_dtype
 from adamw_jax._tree.loop import Kernel, map_leaves
-from adamw_jax._tree.typing import Updates
+from adamw_jax._tree.typing import Moments, Scalars, Updates
 
-Direction = Callable[[Any, Any, Sequence[Any], Sequence[Any]], chex.Array]
+Direction = Callable[[Scalars, chex.Array, Moments, Moments], chex.Array]
 """direction(scalars, g, new moments, old moments) -> d"""
 
 
@@ -31,7 +31,7 @@ class PackedMomentsState(NamedTuple):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def refuse_derivative(x: chex.Array, rule: str) -> chex.Array:
-    """Return x, and raise where a derivative is taken through it: the rule says what must be otherwise for that."""
+    """Return x; raise a ValueError that begins with `rule` where a derivative is taken through it."""
     del rule
     return x
 
@@ -47,8 +47,8 @@ def _refuse(rule: str, primals: Any, tangents: Any) -> Any:
 _WIDE = "`moment_dtype` must be None, float32 or float64"
 
 
-def _with_value(scalars: Any, rest: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
-    """Return the scalars with those of the leaf behind them, and the moments."""
+def _with_value(scalars: Scalars, rest: Sequence[Any]) -> tuple[Scalars, Sequence[Any]]:
+    """Return the shared scalars followed by those of the leaf, and the moments."""
     if rest and isinstance(rest[-1], tuple):
         return (*scalars, *rest[-1]), rest[:-1]
     return scalars, rest
@@ -58,14 +58,14 @@ def _with_value(scalars: Any, rest: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
 def _kernel(advance: Kernel, direction: Direction, storage: Storage) -> Kernel:
     if not storage.is_narrow:
 
-        def wide_kernel(scalars: Any, g: Any, *rest: Any) -> tuple[chex.Array, ...]:
+        def wide_kernel(scalars: Scalars, g: chex.Array, *rest: Any) -> tuple[chex.Array, ...]:
             scalars, old = _with_value(scalars, rest)
             new = advance(scalars, g, *old)
             return direction(scalars, g, new, old), *new
 
         return wide_kernel
 
-    def kernel(scalars: Any, g: Any, *rest: Any) -> tuple[chex.Array, ...]:
+    def kernel(scalars: Scalars, g: chex.Array, *rest: Any) -> tuple[chex.Array, ...]:
         (seed, *numbers), stored = _with_value(scalars, rest)
         old = [moment.astype(g.dtype) for moment in storage.load(stored)]
         new = [refuse_derivative(moment, _WIDE) for moment in advance(numbers, g, *old)]
@@ -90,8 +90,8 @@ def map_moments(
 
         moments <- round(advance(g, moments))           d = direction(g, moments, the moments before)
 
-    Moments that are narrower than the arithmetic are rounded stochastically, and the direction sees the rounded ones:
-    a direction that does without the moments before reads one word per parameter then, and no gradient.
+    Moments that are narrower than the arithmetic are rounded stochastically, and the direction gets the rounded ones.
+    So a direction that needs no moments before reads one word per parameter, and no gradient, in a loop by itself.
 
     Args:
       advance: kernel(scalars, g, *moments) -> new moments.
@@ -101,7 +101,7 @@ def map_moments(
       stored: the moments' trees, as `Storage.zeros` lays them out.
       count: number of this update; with an element's place and gradient it seeds the rounding. None if nothing rounds.
       storage: how the moments are stored.
-      of_leaf: further scalars of every leaf, which stand behind those that all share; None: there are none.
+      of_leaf: a tuple of further scalars per leaf, appended to the shared ones; None for none.
 
     Returns:
       The directions, and the new moments as stored.

@@ -14,7 +14,7 @@ LOW = np.uint32(0x0000FFFF)
 """The other half."""
 
 _NAN = np.uint32(0x7FC00000)
-"""The quiet NaN, which no noise carries over: what every NaN becomes."""
+"""The quiet NaN, to which every NaN is set: adding noise to its bits does not overflow into the sign."""
 
 
 def mix(x: chex.Array) -> chex.Array:
@@ -63,11 +63,11 @@ def noisy_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
 
 
 def round_bits(x: chex.Array, noise16: chex.Array) -> chex.Array:
-    """Return the bits of float32 numbers rounded to bfloat16, up with the probability of the part that is lost.
+    """Return the bits of float32 numbers stochastically rounded to bfloat16: up with the probability of the rest.
 
         the upper half of  bits(x) + noise16,  noise16 uniform in 0 .. 2^16 - 1
 
-    A number that bfloat16 can represent stays what it is, infinities among them, and every NaN becomes the quiet one
+    A number that bfloat16 can represent stays unchanged, infinities among them, and every NaN becomes the quiet one
     without sign and payload. Finite numbers above bfloat16's largest may become infinite, as in rounding to nearest.
 
     Args:

@@ -27,14 +27,14 @@ class Scale:
 
     Attributes:
       smallest: a power of two, the magnitude that is added.
-      not_a_number: the largest code, which stands for all that is not finite; larger magnitudes get the code below it.
+      not_a_number: the largest code, for infinities and NaN; too large finite magnitudes get the code below it.
     """
 
     smallest: float
     not_a_number: int
 
     def encode(self, x: chex.Array, noise21: chex.Array) -> chex.Array:
-        """Return the uint32 codes of float32 magnitudes, up with the probability of what is lost; noise21 < 2^21."""
+        """Return the uint32 codes of float32 magnitudes, stochastically rounded; noise21 is uniform below 2^21."""
         smallest = np.float32(self.smallest)
         code = (bits_of(x + smallest) - smallest.view(np.uint32) + noise21) >> _SHIFT
         code = jnp.minimum(code, np.uint32(self.not_a_number - 1))
@@ -44,7 +44,7 @@ class Scale:
         """Return the float32 magnitudes of codes, NaN for the largest.
 
         Args:
-          shifted: the codes times 2^21, uint32, as a shift and a mask bring them out of a word.
+          shifted: the codes times 2^21, uint32, from a shift and a mask of the word.
         """
         smallest = np.float32(self.smallest)
         magnitude = jax.lax.bitcast_convert_type(shifted + smallest.view(np.uint32), jnp.float32) - smallest
@@ -72,7 +72,7 @@ def pack8(mu: chex.Array, nu: chex.Array, bits: chex.Array) -> chex.Array:
 
 
 def unpack8(words: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Return the float32 moments (mu, nu) that the words stand for.
+    """Return the float32 moments (mu, nu) of the words.
 
     >>> words = pack8(jnp.array([-0.5]), jnp.array([0.25]), jnp.zeros(1, jnp.uint32))
     >>> print(*unpack8(words))

@@ -22,9 +22,9 @@ def nodes_of(state: Any, kind: type[Node] | tuple[type[Node], ...]) -> list[Node
 
 
 def edit_nodes(state: State, kind: type[Node], new: Callable[[Node], Mapping[str, Any]]) -> State:
-    """Return a state in which fields of all nodes of a type are new, and everything else is as it was.
+    """Return a state with new values in some fields of all nodes of a type.
 
-    What is edited are leaves: boxes that a framework put around them stay, for it knows them by their place.
+    Leaves are edited in place, inside of the boxes that a framework put around them.
 
     Args:
       state: any tree.
@@ -33,7 +33,7 @@ def edit_nodes(state: State, kind: type[Node], new: Callable[[Node], Mapping[str
     """
 
     def fill(old: Any, value: Any) -> Any:
-        # A leading axis, of runs that are mapped, keeps its length.
+        # The state of several runs keeps its leading axis.
         return jax.tree.map(lambda leaf: own(jax.numpy.broadcast_to(value, leaf.shape).astype(leaf.dtype)), old)
 
     def visit(node: Any) -> Any:
@@ -98,17 +98,17 @@ KeyPath = tuple[Any, ...]
 
 
 def parameter_of(path: KeyPath, params: Mapping[KeyPath, Any]) -> KeyPath | None:
-    """Return the path of the parameter that a leaf of a state belongs to: the longest that ends the leaf's own path.
+    """Return the path of the parameter that a leaf of a state belongs to: the longest that the leaf's path ends with.
 
     So ("mu", "dense", "kernel") belongs to ("dense", "kernel"). Parameters that are one bare array have the path (),
-    which every leaf's ends with: a leaf of another shape is then nobody's.
+    with which every path ends; the caller compares the shapes.
 
     Args:
       path: key path of a leaf of a state, as in `jax.tree.leaves_with_path`.
       params: key path -> parameter, or its shape.
 
     Returns:
-      A key of `params`, None for what belongs to no parameter, such as counts.
+      A key of `params`; None for a leaf of no parameter, such as a count.
 
     >>> import optax
     >>> params = {"dense": {"kernel": jax.numpy.ones(2)}}

@@ -28,5 +28,11 @@ Mask: TypeAlias = str | Sequence[str] | Mapping[str, bool] | Callable[[str, chex
 Directions: TypeAlias = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
 """A transformation that points uphill, or {pattern: transformation}."""
 
+Scalars: TypeAlias = Sequence[chex.Array]
+"""What a kernel has for all leaves: arrays of no axes, or NumPy scalars."""
+
+Moments: TypeAlias = Sequence[chex.Array]
+"""A leaf's moments, each of the leaf's shape."""
+
 MomentDtype: TypeAlias = Any
 """How moments are stored: None, "packed", "packed8", or a floating dtype."""
