@@ -1,4 +1,4 @@
-"""What each leaf is: path, role and axes, asked by everybody who treats leaves differently."""
+"""Path, role and axes of each leaf, for every module that treats leaves differently."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ REMEDY = 'say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack,
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """What a leaf is.
+    """Path, shape, role and axes of a leaf.
 
     Attributes:
       path: as in `leaf_paths`.
@@ -28,9 +28,9 @@ class Leaf:
       role: "matrix", "embedding" and "head" have inputs and outputs; "bias", "scale", "norm" (a scale of a
         normalization layer), "vector" (any other leaf of one axis) and "scalar" have none.
       axes: one letter per axis, s for a stack, i for inputs, o for outputs: "io" for a Dense kernel, "sio" for scanned
-        layers. None where neither names nor a rule tell. An embedding's (vocabulary, features) are "io", for it
+        layers. None where neither name nor rule gives them. An embedding's (vocabulary, features) are "io", for it
         multiplies one-hot vectors.
-      why: what decided about the role, such as "name 'bias'" or "container 'norm1'".
+      why: the reason for the role, such as "name 'bias'" or "container 'norm1'".
     """
 
     path: str
@@ -75,7 +75,7 @@ def _is_letters(value: Any) -> bool:
 
 
 def _letters_of(rule: Any, axes: int) -> str | None:
-    """Return a rule as letters for so many axes; None where it names axes that a leaf has not."""
+    """Return a rule as letters for a leaf with so many axes; "io" where it names axes that the leaf lacks."""
     if not isinstance(rule, optax.contrib.MuonDimensionNumbers):
         letters: str | None = rule
         return letters
@@ -100,22 +100,22 @@ def _leaf(path: str, shape: tuple[int, ...], rule: Any) -> Leaf:
             f"`axes` must have one letter for each axis of {path!r}, whose shape is {shape}, got {rule!r}: {REMEDY}; "
             "the first pattern that is found in a path decides"
         )
-    # A vector in a stack: the letters of the stack's matrices tell where the stack's axes are.
+    # A vector in a stack has the stack's axes where its matrices have them.
     first = len(letters) - len(letters.lstrip("s"))
     role, why = role_of(path, features)
     return Leaf(path, shape, role, "s" * first + "o" * features + "s" * (stacked - first), why)
 
 
 def leaves_of(params: chex.ArrayTree, axes: Any = None) -> list[Leaf]:
-    """Return what each leaf is, in the order of `jax.tree.leaves`.
+    """Return path, shape, role and axes of each leaf, in the order of `jax.tree.leaves`.
 
     Args:
       params: the parameters, or their shapes.
-      axes: what decides about axes, where names do not or say another thing: letters for all matrices; {pattern:
-        letters}, where the first pattern found in the path decides; a function (path, leaf) -> letters; a tree of
-        letters; or in the place of letters an `optax.contrib.MuonDimensionNumbers` (reduction_axis is i, output_axis
-        is o, the others are s). Where it gives None, or no pattern is found, the name decides. Vectors take from the
-        letters of matrices which axes are stacks.
+      axes: a rule that overrides the names: letters for all matrices; {pattern: letters}, of which the first pattern
+        found in the path decides; a function (path, leaf) -> letters; a tree of letters. An
+        `optax.contrib.MuonDimensionNumbers` is taken for letters (reduction_axis is i, output_axis is o, the others are
+        s). Where the rule gives None, or no pattern is found, the name decides. The letters of a stack's matrices hold
+        for its vectors, too: "sio" makes (layers, features) "so".
 
     Raises:
       ValueError: letters other than s, i, o; without i or o; not one per axis of a matrix; a pattern that finds

@@ -16,7 +16,7 @@ def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
     """Return one flag per leaf of `params`, in the order of `jax.tree.leaves`.
 
     Args:
-      name: how the caller's argument is called, for the errors.
+      name: of the caller's argument, for the errors.
       mask: a pattern, or a sequence of patterns, for the leaves in whose path one of them is found; or rules as in
         `resolve_rules` whose values are True or False, False where no pattern matches. No patterns find no leaf.
       params: the parameters, or any tree of their structure.

@@ -1,13 +1,13 @@
-"""What a parameter's name and its number of axes tell: its role, and which axes are inputs and outputs."""
+"""The role and the axes of a parameter, by its name and its number of axes."""
 
 import re
 
 _SILENT = re.compile(r"(\d+|~|array|data|real|imag(inary)?)$")
-"""Parts of a path that name nothing: positions, halves of complex numbers, the content of a quantized array."""
+"""Parts of a path that name no parameter: positions, halves of complex numbers, the data of a quantized array."""
 
 _BIAS = re.compile(r"(?i)(^|[_.])(bias(es)?|betas?|offset|shift)(?![a-z])|^b\d*$")
 _SCALE = re.compile(r"(?i)(^|[_.])(scales?|gammas?)(?![a-z])|^g\d*$")
-"""A leaf's own names for what is added to, or multiplies, single features, however many axes it has."""
+"""A leaf's own names for biases and for scales, which have one value per feature, however many axes it has."""
 
 _KERNEL = re.compile(r"(?i)(^|[_.])kernels?(?![a-z])")
 """A leaf's own name that no normalization layer uses."""
@@ -99,7 +99,7 @@ def role_of(path: str, axes: int) -> tuple[str, str]:
 
 
 def axes_by_name(path: str, axes: int, role: str) -> str | None:
-    """Return one letter per axis, `i` for inputs and `o` for outputs; None where name and number do not tell them.
+    """Return one letter per axis, `i` for inputs, `o` for outputs, `s` for a stack; None where they are not known.
 
     Two axes of a matrix, embeddings among them, are "io". Three are known in Flax's and Keras's attention: "ioo" under
     query, key, value (in, heads, head_dim), and "iio" under out, attention_output (heads, head_dim, out). Convolutions

@@ -38,7 +38,7 @@ def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -
     """Return the values of an update: each schedule's at the count that `with_learning_rate` passes.
 
     Args:
-      name: how the caller's argument is called, for the errors.
+      name: of the caller's argument, for the errors.
       values: from `resolve_rules`.
       extra_args: of the stage that asks.
 

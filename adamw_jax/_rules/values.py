@@ -145,7 +145,7 @@ def resolve_rules(
     """Return one checked value per leaf of `params`, in the order of `jax.tree.leaves`.
 
     Args:
-      name: how the caller's argument is called, for the errors.
+      name: of the caller's argument, for the errors.
       rules: one of, and decided in this order before anything is called:
         - a number: the same for every leaf;
         - a tree of values with the paths of `params` (boxed or not, in any order of keys), in which a value may also
@@ -154,10 +154,10 @@ def resolve_rules(
         - a mapping {pattern: value}: the first pattern found in the leaf's path decides; {path: tree} gives values to
           the subtree at this path;
         - a function (path, leaf) -> value, which requires two arguments;
-        - `Resolved` values.
+        - `Resolved` values, returned as they are.
         In a tree, in a mapping, and in what a function returns, a value may be a schedule count -> number.
-      params: the parameters, or any tree of their structure. Without leaves, as the placeholder of
-        `optax.tree.map_params`, it has any rules.
+      params: the parameters, or any tree of their structure. A tree without leaves, as the placeholder of
+        `optax.tree.map_params`, fits any rules.
       check: returns a value in its normal form, or raises.
       default: for leaves that no pattern matches.
       is_leaf: whether a node in a tree of values is a value. None: numbers, schedules, and for decays pairs.

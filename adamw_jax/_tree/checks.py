@@ -1,6 +1,6 @@
 """Argument checks: every error names the argument, the rule and the value received.
 
-A traced value has no number to look at, so it passes every check of value (never of kind).
+A traced value passes every check of its size, for its number is not known, and no check of its kind.
 """
 
 import math
@@ -57,7 +57,7 @@ def check_number(
     """Return `value` if it is a finite real scalar in the interval from `low` to `high`.
 
     Args:
-      name: how the caller's argument is called.
+      name: of the caller's argument.
       value: what was received; a tracer is only checked to be a scalar.
       low, high: the interval's ends, held against the number in the default float width, in which it is used.
       open_low, open_high: whether the interval leaves its end out.
@@ -113,7 +113,7 @@ def check_count(name: str, value: Any, *, low: int = 1) -> Scalar:
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any], *, others: str | None = None) -> Any:
-    """Return `value` if it is one of `choices`; `others` says in the error what else the caller takes."""
+    """Return `value` if it is one of `choices`; the error lists them, and `others` in words."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         rule = ", ".join(map(repr, choices)) + (f", or {others}" if others else "")
         raise ValueError(f"`{name}` must be one of {rule}, got {value!r}")
@@ -121,7 +121,7 @@ def check_choice(name: str, value: Any, choices: Collection[Any], *, others: str
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False: what it decides is fixed when the program is built."""
+    """Return `value` if it is True or False; tracers are refused, for a flag decides what the program is."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"`{name}` must be True or False, got {value!r} of type {type(value).__name__}")
     return bool(value)

@@ -19,7 +19,7 @@ _FLAX_BOXES = ("Variable", "VariableState", "AxisMetadata")
 """Base classes of the boxes around a parameter, in packages of Flax."""
 
 _PARAMETER = re.compile(r"(?i)(kernel|weights?|bias|scale|embeddings?|gamma|beta|alpha|theta|temperature|[wbg]\d*)$")
-"""Attributes that name a parameter, so that a class with a single one of them is no box."""
+"""Attributes that name a parameter: a class that has one of them alone is no box."""
 
 _PATHS: dict[Any, tuple[str, ...]] = {}
 
@@ -130,7 +130,7 @@ def match_patterns(name: str, patterns: tuple[str, ...], paths: tuple[str, ...])
     """Return for every path the index of the first pattern found in it, None where none is.
 
     Args:
-      name: how the caller's argument is called, for the errors.
+      name: of the caller's argument, for the errors.
       patterns: regular expressions, searched anywhere in the path: a plain layer name matches as a substring, and a
         number matches as a whole, see `compile_pattern`.
       paths: from `leaf_paths`.

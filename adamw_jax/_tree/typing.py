@@ -20,7 +20,7 @@ Value: TypeAlias = ScalarOrSchedule | tuple[ScalarOrSchedule, ScalarOrSchedule]
 """What a rule gives to a leaf: a number or a schedule, or for a decay the pair (l1, l2) of them."""
 
 Rules: TypeAlias = Value | Mapping[str, Value] | Callable[[str, chex.Array], Value] | chex.ArrayTree
-"""One value per leaf, told as a number, {pattern: value}, (path, leaf) -> value, or a tree of values."""
+"""One value per leaf: a number, {pattern: value}, (path, leaf) -> value, or a tree of values."""
 
 Mask: TypeAlias = str | Sequence[str] | Mapping[str, bool] | Callable[[str, chex.Array], bool] | chex.ArrayTree
 """Which leaves: patterns, {pattern: flag}, (path, leaf) -> flag, or a tree of flags."""
