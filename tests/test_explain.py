@@ -652,3 +652,10 @@ def test_functions_of_other_things_than_the_count_are_not_compared_but_named():
     assert not difference
     assert difference.not_compared == ["functions in direction: eps"]
     assert [row["what"] for row in told({"w": 1e-8}).diff(told({"w": 1e-6})).rows] == ["direction: eps"]
+
+
+def test_a_multiplier_of_zero_has_a_column():
+    params = {"a": shape(2), "b": shape(2)}
+    assert "  r  " in str(aj.explain(aj.adamw(0.1, lr_multipliers={"a": 0}), params)).splitlines()[0]
+    assert "  r  " in str(aj.explain(aj.adamw(0.1, freeze="a"), params)).splitlines()[0]
+    assert "  r  " not in str(aj.explain(aj.adamw(0.1), params)).splitlines()[0]

@@ -107,7 +107,8 @@ class Explanation:
     def _columns(self) -> dict[str, str]:
         def says_something(key: str) -> bool:
             usual = 1.0 if key == "multiplier" else 0.0
-            return any(row[key] is not None and row[key] not in ((), usual, False) for row in self.rows)
+            values = [row[key] for row in self.rows]
+            return any(x is not None and x is not False and x not in ((), usual) for x in values)
 
         return {key: title for key, title in COLUMNS.items() if key not in _OPTIONAL or says_something(key)}
 
