@@ -68,9 +68,10 @@ def lenient():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Run the modules of others' code, with their fixtures, under standard promotion."""
+    """Run the modules of others' code, with their fixtures, and the docstrings' examples under standard promotion."""
     name = f"{item.path.parent.name}/{item.path.stem}"
-    with standard_promotion() if OTHERS_CODE.search(name) else contextlib.nullcontext():
+    example = type(item).__name__ == "DoctestItem"
+    with standard_promotion() if example or OTHERS_CODE.search(name) else contextlib.nullcontext():
         return (yield)
 
 
