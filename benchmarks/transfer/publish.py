@@ -25,8 +25,9 @@ def beyond(points, label, against):
     if not seeds:
         return "-"
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
-    error = differences.std(ddof=1) / len(seeds) ** 0.5 if len(seeds) > 1 else np.nan
-    return f"{differences.mean():+.3f} ± {error:.3f}"
+    if len(seeds) == 1:
+        return f"{differences[0]:+.3f}, one seed"
+    return f"{differences.mean():+.3f} ± {differences.std(ddof=1) / len(seeds) ** 0.5:.3f}"
 
 
 def loss(points, label):
@@ -122,8 +123,8 @@ def draw(points):
             if rates:
                 axes.plot(rates, losses, "o-", color=color, label=str(32 * factor))
         axes.axvline(base["rate"], color="black", linewidth=0.8, linestyle=":")
-        axes.set(xscale="log", xlabel="learning rate")
-        axes.set_xticks([0.0025, 0.005, 0.01, 0.02], ["0.0025", "0.005", "0.01", "0.02"], minor=False)
+        axes.set(xscale="log", xlabel="learning rate", xlim=(0.002, 0.023))
+        axes.set_xticks([0.0025, 0.005, 0.01, 0.02], ["0.0025", "0.005", "0.01", "0.02"])
         axes.minorticks_off()
     left.set(title="one rate for all leaves", ylabel="loss, nats", ylim=(None, 2.25))
     right.set(title="matrices' rate / m_N (transfer)")
