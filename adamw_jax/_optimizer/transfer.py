@@ -157,9 +157,9 @@ def transfer(
     Warns:
       UserWarning: 1 - b1 or 1 - b2 of 0.5 or more.
 
-    Source: see `rule`. In the study of docs/evidence/transfer.md, a character transformer, runs by the default rule were
-    within 0.01 nats of their own best pair of rate and decay, those with the base's numbers 0.03 to 0.41 above it (0.00
-    for more tokens alone).
+    Source: see `rule`. In the study of docs/evidence/transfer.md, of a character transformer, runs by the default rule
+    were within 0.01 nats of their own best pair of rate and decay, those with the base's numbers 0.03 to 0.41 above it
+    (level for more tokens alone).
 
     >>> import jax.numpy as jnp
     >>> def shapes(width):
