@@ -1,5 +1,6 @@
 """The role and the axes of a parameter, by its name and its number of axes."""
 
+import functools
 import re
 
 _SILENT = re.compile(r"(\d+|~|array|data|real|imag(inary)?)$")
@@ -68,6 +69,7 @@ def _norm_in(path: str, own: str, container: str) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=8192)
 def role_of(path: str, axes: int) -> tuple[str, str]:
     """Return a leaf's role, and which part of its name, or what else, decided.
 
@@ -98,6 +100,7 @@ def role_of(path: str, axes: int) -> tuple[str, str]:
     return "matrix", f"name {own!r}" if named else f"{axes} axes"
 
 
+@functools.lru_cache(maxsize=8192)
 def axes_by_name(path: str, axes: int, role: str) -> str | None:
     """Return one letter per axis, `i` for inputs, `o` for outputs, `s` for a stack; None where they are not known.
 

@@ -14,8 +14,9 @@ def is_single(value: Any) -> bool:
     """Return True for a number, an array of them, or a schedule: a callable that is no tree, or a `Partial`."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return value.dtype != bool
-    is_leaf = isinstance(value, jax.tree_util.Partial) or bool(jax.tree_util.all_leaves([value]))
-    return is_number(value) or (callable(value) and is_leaf)
+    if is_number(value) or not callable(value):
+        return is_number(value)
+    return isinstance(value, jax.tree_util.Partial) or bool(jax.tree_util.all_leaves([value]))
 
 
 def is_value(value: Any) -> bool:

@@ -134,6 +134,15 @@ def _by_pattern(
     return [default if i is None else values[i].get(path, values[i].get(None)) for path, i in rows]
 
 
+def _checked(check: Check, names: Sequence[str], values: Sequence[Any]) -> list[Any]:
+    """Return checked values, each object of them checked once."""
+    known: dict[int, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        if id(value) not in known:
+            known[id(value)] = check(name, value)
+    return [known[id(value)] for value in values]
+
+
 def resolve_rules(
     name: str,
     rules: Rules,
@@ -184,7 +193,7 @@ def resolve_rules(
             f"use a function (path, leaf) -> value, got {rules!r}"
         )
     if tree is not None:
-        return [check(f"{name} at {path!r}", value) for path, value in zip(paths, tree, strict=True)]
+        return _checked(check, [f"{name} at {path!r}" for path in paths], tree)
     if _is_pair(rules):
         return [check(name, rules)] * len(paths)
     if isinstance(rules, Mapping) and _is_flat(rules):
@@ -195,8 +204,8 @@ def resolve_rules(
         leaves = jax.tree.leaves(params)
         if hasattr(function, "check_paths"):
             function.check_paths(name, paths, leaves)
-        rows = zip(paths, leaves, strict=True)
-        return [check(f"{name}({path!r})", function(path, leaf)) for path, leaf in rows]
+        values = [function(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+        return _checked(check, [f"{name}({path!r})" for path in paths], values)
     _check_kind(name, rules)
     raise ValueError(
         f"`{name}` must be a tree with the structure of the parameters, {jax.tree.structure(params)}, "
