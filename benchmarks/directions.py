@@ -8,7 +8,7 @@ import optax
 import optax.contrib
 
 import adamw_jax as aj
-from benchmarks.quality import characters, training
+from benchmarks.quality import training, transformer
 from benchmarks.report import publish
 
 STEPS = 200
@@ -68,7 +68,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=6)
     args = parser.parse_args()
-    problem, rows = characters(), []
+    problem, rows = transformer(), []
     for name in DIRECTIONS:
         train = training(problem, maker(name, "float32"), STEPS)
         rate, searched = best_rate(name, train)

@@ -12,6 +12,7 @@ import pytest
 
 import adamw_jax as aj
 from benchmarks import pictures
+from benchmarks.collectives import bytes_by_kind
 from benchmarks.decoupling import tables
 from benchmarks.decoupling.figures import best_pair, coupling_slope, interval, optimum, paired
 from benchmarks.decoupling.forms import FORMS
@@ -181,3 +182,26 @@ def test_results_become_a_picture_with_labelled_axes(name):
     assert all(axes.get_xlabel() and axes.has_data() for axes in figure.axes)
     assert figure.axes[0].get_ylabel() or figure.axes[0].get_yticklabels()
     plt.close(figure)
+
+
+class Compiled:
+    """What `collectives` reads of a compiled program."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def as_text(self):
+        return self.text
+
+
+def test_clones_of_a_collective_are_one():
+    """XLA for TPUs clones an all-gather into the fusions that it overlaps with, under one chain_id."""
+    line = '  %{} = f32[8,128]{{1,0}} all-gather({}), dimensions={{0}}, frontend_attributes={{chain_id="{}"}}'
+    lines = ["%fused.1 (p: f32[1,128]) -> f32[8,128] {", line.format("a", "%p", 5), "}"]
+    lines += ["%fused.2 (p: f32[1,128]) -> f32[8,128] {", line.format("b", "%p", 5), line.format("c", "%p", 6), "}"]
+    lines += [
+        "ENTRY %main (p: f32[1,128]) -> f32[8,128] {",
+        "  %d = f32[8,128]{1,0} all-gather(%p), dimensions={0}",
+        "}",
+    ]
+    assert bytes_by_kind(Compiled("\n".join(lines))) == {"all-gather": 3 * 8 * 128 * 4}
