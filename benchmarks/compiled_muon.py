@@ -8,7 +8,6 @@ the chips. Predicted for matrices that have owners: 2 b P / N times the padding,
 
 import argparse
 import math
-import time
 from typing import Any
 
 from benchmarks import targets
@@ -81,9 +80,7 @@ def row(target: str, layers: int, width: int, lie: str, split: str, variant: str
         lambda s, to: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=to), jax.eval_shape(tx.init, params), places
     )
     step = jax.jit(tx.update, donate_argnums=(0, 1), out_shardings=(shardings, places))
-    began = time.perf_counter()
     compiled: Any = step.lower(params, state).compile()
-    seconds = time.perf_counter() - began
     kinds, found = bytes_by_kind(compiled), collectives(compiled)
     size = sum(math.prod(leaf.shape) for leaf in params.values()) * 4
     moved, operations = formula(layers, width, mesh.size, 2 if variant.endswith("bfloat16") else 4)
@@ -99,7 +96,6 @@ def row(target: str, layers: int, width: int, lie: str, split: str, variant: str
         "operations": (compiled.cost_analysis() or {}).get("flops", "") if "v5" in target else "",
         "formula, operations": float(operations) if variant.startswith("owned") else "",
         "temporary, MB": compiled.memory_analysis().temp_size_in_bytes / 1e6,
-        "compiled in, s": seconds,
     }
     print(facts, flush=True)
     return facts

@@ -2,6 +2,7 @@
 
     python examples/language_model.py             stop it with Ctrl-C whenever you like
     python examples/language_model.py --resume    goes on, and ends with the same bits
+    python examples/language_model.py --mesh      over all devices: every parameter split, every matrix owned by one
 
 AdamW trains next to it, from the same start on the same batches. Prints what every parameter gets, what the last step
 did and a table; writes examples/out/language_model.png.
@@ -27,6 +28,7 @@ with terminal.extras():
     import numpy as np
     import optax
     from flax import nnx
+    from jax.sharding import AxisType
     from tqdm import tqdm
 
     import adamw_jax as aj
@@ -90,7 +92,15 @@ class Transformer(nnx.Module):
 
 
 @functools.cache
-def make_optimizers(size):
+def shardings_of(size):
+    """Return where the parameters lie on a mesh of all devices, each split over all of them if it can be."""
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    shapes = nnx.state(nnx.eval_shape(lambda: Transformer(size, nnx.Rngs(0))), nnx.Param)
+    return aj.fsdp_shardings(shapes, mesh=mesh)
+
+
+@functools.cache
+def make_optimizers(size, mesh=False):
     """Return two optimizers by name, one rate, schedule and decay for both; and the same, watched and guarded."""
     # The last update makes a step, too, so that there is something to report of it.
     schedule = aj.warmup_stable_decay(size.updates, warmup=size.warmup, decay=size.decay, shape="sqrt", eta_min=0.02)
@@ -100,7 +110,8 @@ def make_optimizers(size):
         "schedule": schedule,
     }
     # consistent_rms makes Muon's steps as large as Adam's, so that one rate suits both.
-    by_path = {r"blocks/.*kernel": aj.scale_by_muon(consistent_rms=0.2), "": aj.scale_by_adam(b2=0.95)}
+    places = {"distribute": "owned", "shardings": shardings_of(size)} if mesh else {}
+    by_path = {r"blocks/.*kernel": aj.scale_by_muon(consistent_rms=0.2, **places), "": aj.scale_by_adam(b2=0.95)}
     plain = {"muon and adam": aj.decoupled(by_path, **options), "adamw": aj.adamw(b2=0.95, **options)}
     # A window shorter than the warm-up, so that the guard is up when the rate is.
     window = size.warmup - 1
@@ -171,13 +182,16 @@ class Run:
         self.ratios, self.count = np.array(tree["ratios"]), int(tree["count"])
 
 
-def begin(size):
+def begin(size, mesh=False):
     """Return a run before its first update, and print what every parameter will get in it."""
     nodes, records = {}, size.updates // size.every
-    plain, guarded = make_optimizers(size)
+    plain, guarded = make_optimizers(size, mesh)
     for name, tx in guarded.items():
         model = Transformer(size, nnx.Rngs(0))
         params = nnx.state(model, nnx.Param)
+        if mesh:
+            params = jax.device_put(params, shardings_of(size))
+            nnx.update(model, params)
         if not nodes:
             print(aj.explain(plain[name], params, updates=size.updates), flush=True)
         nodes[name] = {"model": model, "optimizer": nnx.Optimizer(model, tx, wrt=nnx.Param)}
@@ -320,6 +334,7 @@ def draw(run, size, path):
 def main(argv=None):
     parser = terminal.flags(__doc__)
     parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint")
+    parser.add_argument("--mesh", action="store_true", help="split the parameters over all devices")
     parser.add_argument("--checkpoints", type=pathlib.Path, help="their folder (default: language_model in --out)")
     given = parser.parse_args(argv)
     size = QUICK if given.quick else Size()
@@ -327,7 +342,7 @@ def main(argv=None):
     text = read_source()
     folder = given.checkpoints or out / "language_model"
     manager = open_checkpoints(folder, size, text[0].tobytes(), given.resume)
-    run = begin(size)
+    run = begin(size, given.mesh)
     if given.resume:
         step = manager.latest_step()
         try:
