@@ -132,6 +132,7 @@ def test_a_scheduled_decay_counts_at_the_count_explained():
 
 SILENT = {
     "optax's direction": lambda: aj.decoupled(optax.scale_by_adam(), 0.1, weight_decay=0.01),
+    "braked": lambda: aj.adamw(0.1, weight_decay=0.01, hold_norm=aj.Brake("kernel")),
     "a chain": lambda: aj.decoupled(optax.chain(optax.clip(1.0), aj.scale_by_adam()), 0.1, weight_decay=0.01),
     "Lion": lambda: aj.decoupled(aj.with_narrow_state(optax.scale_by_lion()), 0.1, weight_decay=0.01),
     "Muon": lambda: aj.decoupled(aj.scale_by_muon(), 0.1, weight_decay=0.01),

@@ -36,7 +36,10 @@ class Placement(NamedTuple):
 
 def given_shardings(shardings: chex.ArrayTree, paths: Sequence[str]) -> list[Any]:
     """Return the sharding or spec of every leaf, by its path: the tree may have more leaves than are looked at."""
-    is_leaf = lambda node: isinstance(node, (NamedSharding, PartitionSpec))  # noqa: E731 - one line says it
+
+    def is_leaf(node: Any) -> bool:
+        return isinstance(node, (NamedSharding, PartitionSpec))
+
     leaves = jax.tree.leaves(shardings, is_leaf=is_leaf)
     if not all(map(is_leaf, leaves)):
         raise TypeError(f"`shardings` must be a tree of NamedSharding, as fsdp_shardings returns it, got {shardings!r}")
@@ -63,7 +66,7 @@ def _placed(leaf: Any) -> Any:
     typed = jax.typeof(leaf).sharding
     if AxisType.Explicit in typed.mesh.axis_types:
         return typed
-    sharding = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+    sharding = None if checks.is_traced(leaf) else getattr(leaf, "sharding", None)
     return sharding if isinstance(sharding, NamedSharding) else None
 
 

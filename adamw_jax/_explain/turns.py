@@ -68,6 +68,8 @@ def turn_of(plan: Plan, leaf: LeafPlan, row: dict[str, Any], count: int | None) 
         return 0.0
     averages = leaf.about.averages
     is_narrow = jnp.dtype(leaf.dtype).itemsize < 4
+    if leaf.norm is not None and not leaf.held:  # a brake or a floor
+        return None
     if averages is None or row["rate"] == 0 or row["l1"] or row["proximal_l1"] or is_narrow:
         return None
     averaged = averages(count)
