@@ -5,6 +5,7 @@ import warnings
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import optax.contrib
 import pytest
@@ -267,3 +268,18 @@ def test_a_decay_that_is_small_or_not_known_is_not_told(options):
         warnings.simplefilter("error")
         aj.adamw(1e-3, **options).init(PARAMS)
         jax.jit(lambda decay: aj.adamw(1e-3, weight_decay=decay).init(PARAMS))(0.5)
+
+
+def test_the_plan_has_the_factors_of_any_updates():
+    schedule = aj.cosine_warm_restarts(3, t_mult=2)
+    plan = aj.adamw(0.5, weight_decay=0.01, schedule=schedule, normalize_decay="cycle").plan
+    factors = plan.factors([0, 1, 2, 3])
+    np.testing.assert_array_equal(factors.alpha, [0.5] * 4)
+    np.testing.assert_allclose(factors.eta, [1.0, 0.5, 0.0, 1.0], atol=1e-7)  # a float32 cosine
+    np.testing.assert_array_equal(factors.period, [3, 3, 3, 6])
+    np.testing.assert_allclose(factors.rate, 0.5 * factors.eta)
+    np.testing.assert_allclose(factors.norm, factors.period**-0.5)
+    np.testing.assert_allclose(factors.decay(), factors.eta * factors.norm)
+    corrected = aj.adamw(0.5, schedule=schedule, coupling="corrected").plan.factors(1)
+    # The square of half of the rate, over the rate; and half of the rate.
+    np.testing.assert_allclose([*corrected.decay(True), *corrected.decay(False)], [0.125, 0.25], rtol=1e-6)
