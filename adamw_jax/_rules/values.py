@@ -186,7 +186,9 @@ def resolve_rules(
         return []
     if is_single(rules) and not callable(rules):
         return [check(name, rules)] * len(paths)
-    tree = None if is_single(rules) else _tree_of(rules, paths, is_leaf)
+    # A bare array has the path "", which a pair that is one value has, too.
+    is_bare_pair = paths == ("",) and _is_pair(rules) and is_leaf(rules)
+    tree = None if is_single(rules) or is_bare_pair else _tree_of(rules, paths, is_leaf)
     if tree is not None and _is_pair(rules) and is_leaf(rules):
         raise ValueError(
             f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
