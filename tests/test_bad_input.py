@@ -736,6 +736,19 @@ ROWS = [
         ),
     ),
     (
+        lambda: aj.carry_over(init(aj.scale_by_adam()), init(aj.scale_by_adam(moment_dtype="packed"))),
+        ValueError,
+        (
+            "`state` must have its moments stored as in `fresh`, PackedMomentsState at 'its top': "
+            "convert_moments(state, like=tx.init(params)) stores its moments as this optimizer does"
+        ),
+    ),
+    (
+        lambda: aj.carry_over({"w": jnp.ones(2)}, init(aj.scale_by_adam())),
+        ValueError,
+        "`state` must be of an optimizer like that of `fresh`, got a dict of which nothing fits",
+    ),
+    (
         lambda: aj.convert_moments(init(aj.scale_by_adam()), init(aj.scale_by_amsgrad())),
         ValueError,
         (

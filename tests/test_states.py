@@ -231,6 +231,7 @@ BY_NAME |= {
     "narrow lion": lambda: aj.decoupled(aj.with_narrow_state(optax.scale_by_lion()), 0.1),
     "ademamix": lambda: aj.decoupled(optax.contrib.scale_by_ademamix(), 0.1),
     "narrow ademamix": lambda: aj.decoupled(aj.with_narrow_state(optax.contrib.scale_by_ademamix()), 0.1),
+    "muon": lambda: aj.decoupled({"kernel|head": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.1),
     "by path": lambda: aj.decoupled({"kernel": aj.scale_by_adam(), "": aj.scale_by_momentum()}, 0.1),
     "watched": lambda: aj.observe(aj.skip_spikes(aj.adamw(0.1, moment_dtype="packed"))),
 }
@@ -501,3 +502,27 @@ def test_a_direction_alone_refuses_the_states_of_others(continued_by):
         remedy = "convert_moments" if name.split()[0] == continued_by.split()[0] else "carry_over"
         with pytest.raises(ValueError, match=rf"`state` must .*{remedy}"):
             jax.eval_shape(tx.update, GRADIENTS, state)
+
+
+def test_optimizers_of_one_make_have_states_of_one_form():
+    from adamw_jax._optimizer.make import make_of
+
+    forms = {}
+    for name in BY_NAME:
+        tx, _, wanted = made(name)
+        make = make_of(tx.plan)
+        if make is not None and name != "watched":
+            assert form(wanted) == forms.setdefault(make, form(wanted)), name
+    assert len(forms) > 20
+    # Numbers make no difference, traced or not; a function or a tree in an option has no make.
+    assert make_of(aj.adamw(0.1, b1=0.5).plan) == make_of(aj.adamw(jnp.float32(0.2), eps=1e-3).plan)
+    assert make_of(aj.adamw(0.1, freeze={"w": True}).plan) is None
+
+
+def test_numbers_of_wrappers_may_be_of_any_dtype():
+    for dtype in (jnp.int32, jnp.uint8, jnp.bfloat16, np.int64):
+        tx = aj.observe(aj.skip_spikes(aj.adamw(0.1), sigma=dtype(3), window=dtype(4)), every=dtype(2))
+        state = tx.init(PLAIN)
+        for _ in range(2):
+            _, state = one_step(tx, state)
+        assert int(state.observed) == 2

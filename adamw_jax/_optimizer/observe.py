@@ -196,7 +196,7 @@ def observe(
         if jax.tree.map(jnp.shape, state.angle) != jax.tree.map(jnp.shape, wanted.angle):
             check_fit(state._replace(inner_state=()), wanted)
         # `count > 0` is always true: without it, XLA inlines a branch that it knows, and copies the arrays it reads.
-        due = (count % every == 0) & (count > 0)
+        due = (count % jnp.asarray(every, jnp.int32) == 0) & (count > 0)
         seen = Seen(*(getattr(state, field) for field in Seen._fields))
         if checks.is_traced(due):
 

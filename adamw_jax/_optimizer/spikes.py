@@ -170,6 +170,7 @@ def skip_spikes(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, SkipSpikesState]:
         check_kind(state, SkipSpikesState)
+        full = jnp.asarray(window, jnp.int32)
         x, finite, positive = _log_norm(_watched(tx, updates, params_or_updates(updates, params)))
         y = _loss_of(extra_args) if loss else jnp.zeros_like(x)
         counts, finite = finite & positive, finite & jnp.isfinite(y)
@@ -180,11 +181,11 @@ def skip_spikes(
         high = (counts & is_high(x, state.mean, state.variance, 1.0)) if loss != "only" else jnp.asarray(False)
         if loss:
             high |= is_high(y, state.loss_mean, state.loss_variance, jnp.abs(state.loss_mean))
-        spike = high & (state.known >= window)
-        accepted = spike & (state.above >= window)
+        spike = high & (state.known >= full)
+        accepted = spike & (state.above >= full)
         taken = finite & (~spike | accepted)
 
-        known = jnp.minimum(jnp.where(accepted, 0, state.known) + 1, jnp.asarray(window, jnp.int32))
+        known = jnp.minimum(jnp.where(accepted, 0, state.known) + 1, full)
         share = 1 / known.astype(x.dtype)
         enters = taken & counts
 

@@ -45,9 +45,8 @@ def carry_over(state: State, fresh: State) -> State:
     for key, path, part in parts_of(fresh):
         _, had = old.get(key, ("", None))
         if jax.tree.leaves(part) and is_stored_otherwise(had, part):
-            raise ValueError(
-                f"`state` must have its moments stored as in `fresh`, {name_of(part)} at {path!r}: {CONVERT}"
-            )
+            where = f"{name_of(part)} at {path or 'its top'!r}"
+            raise ValueError(f"`state` must have its moments stored as in `fresh`, {where}: {CONVERT}")
         before, forms = forms_of(had), forms_of(part)
         known = {name for name, form in forms.items() if name in before and is_alike(before[name], form)}
         fields = getattr(part, "_fields", None)
