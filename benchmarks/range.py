@@ -9,7 +9,6 @@ import argparse
 import collections
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -69,10 +68,13 @@ def run(interpreter, tests, selected):
     return outcomes
 
 
-def reasons(outcomes):
-    """Return the reasons of the failures with how many tests each has, the commonest first."""
-    counted = collections.Counter(re.sub(r"0x[0-9a-f]+", "", why)[:100] for why in outcomes.values() if why is not None)
-    return "; ".join(f"{why} ({count})" for why, count in counted.most_common(4)) or "nothing"
+def failures(outcomes):
+    """Return the tests that failed, each with how many of its cases and the first reason."""
+    cases = collections.defaultdict(list)
+    for name, why in outcomes.items():
+        if why is not None:
+            cases[name.partition("::")[2].partition("[")[0]].append(why[:100])
+    return "; ".join(f"{name} ({len(whys)}): {whys[0]}" for name, whys in cases.items()) or "nothing"
 
 
 def main():
@@ -85,12 +87,12 @@ def main():
     options = parser.parse_args()
     if options.fresh and FOLDER.exists():
         shutil.rmtree(FOLDER)
-    print("| Python | JAX | optax | passed | failed with |\n|---|---|---|---|---|", flush=True)
+    print("| Python | JAX | optax | passed | failed |\n|---|---|---|---|---|", flush=True)
     for version in options.versions:
         interpreter = environment(version, options.python)
         outcomes = run(interpreter, options.tests, "" if options.all else SELECTED)
         passed = sum(why is None for why in outcomes.values())
-        cells = [*installed(interpreter), f"{passed} of {len(outcomes)}", reasons(outcomes)]
+        cells = [*installed(interpreter), f"{passed} of {len(outcomes)}", failures(outcomes)]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
