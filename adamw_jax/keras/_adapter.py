@@ -55,7 +55,7 @@ class OptaxOptimizer(LoadableOptimizer):
         pattern found in paths, whichever of these it is first; a direction by path has the functions that make it,
         as in {"kernel": adamw_jax.scale_by_muon, "": adamw_jax.scale_by_adam}.
       model: the `keras.Model` to be trained, where keys of `options` name functional models inside it.
-      name: name of the optimizer; None for a new one.
+      name: name of the optimizer; None for a new one, numbered by Keras.
       **kwargs: arguments of `keras.optimizers.Optimizer`, except `weight_decay`, which belongs into `options`.
 
     Attributes:
@@ -104,7 +104,6 @@ class OptaxOptimizer(LoadableOptimizer):
             raise ValueError("`weight_decay` belongs into `tx`, e.g. options={'weight_decay': ...} of adamw_jax.adamw")
         rate = 1.0 if learning_rate is None else learning_rate
         given = None if options is None else Options(tx, options, rate)
-        name = _new_name(type(self).__name__) if name is None else name
         super().__init__(learning_rate=float(rate) if checks.is_number(rate) else rate, name=name, **kwargs)
         plain: Any = self._learning_rate
         if isinstance(plain, keras.Variable):
@@ -280,12 +279,6 @@ class OptaxOptimizer(LoadableOptimizer):
         if optimizer._source.options is not None:
             optimizer._source.options.saved = saved
         return optimizer
-
-
-def _new_name(kind: str) -> str:
-    """Return a name that no other optimizer has by default, as Keras numbers its own."""
-    number: int = keras.backend.get_uid(kind)
-    return kind if number == 1 else f"{kind}_{number - 1}"
 
 
 def _kind(tx: Any) -> str:

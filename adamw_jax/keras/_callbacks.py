@@ -22,7 +22,7 @@ class RateLogger(keras.callbacks.Callback):
 
     Callbacks that write the logs, as `keras.callbacks.CSVLogger` and `TensorBoard`, come after it in the list. Where a
     `keras.optimizers.MultiOptimizer` has several optimizers with these numbers, the keys begin with their names, as in
-    "AdamW_1/eta_t".
+    "adam_w_1/eta_t".
 
     Args:
       every_batch: also after each batch: shown in the progress bar and kept in `batches`. It costs a pass over all
@@ -81,7 +81,7 @@ class HyperparameterSetter(keras.callbacks.Callback):
         where mixed_float16 overflows). Step 0 is the first batch the optimizer ever saw; the count goes on when `fit`
         is called again, and for a loaded optimizer from its `iterations`. With `steps_per_execution > 1` a step that
         falls inside an execution acts before it. Where a `keras.optimizers.MultiOptimizer` has several optimizers with
-        the hyperparameter, write the optimizer's name before it, as in "AdamW_1/eta_t".
+        the hyperparameter, write the optimizer's name before it, as in "adam_w_1/eta_t".
 
     Raises:
       ValueError, TypeError: a step that is no integer >= 0; at the beginning of training, no optimizer has a

@@ -79,7 +79,7 @@ def _made(value: Any) -> tuple[Any, Any] | None:
     if direction is not None:
         label, arguments = f"scale_by_{direction.name}", direction.arguments
     else:
-        by_field = None
+        by_field = value._asdict() if isinstance(value, tuple) and hasattr(value, "_asdict") else None
         if dataclasses.is_dataclass(value):
             by_field = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         label, arguments = getattr(value, "label", ""), getattr(value, "arguments", by_field)

@@ -16,9 +16,15 @@ from adamw_jax.keras import OptaxOptimizer
 
 keras.utils.set_random_seed(0)
 backbone = keras_hub.models.BertBackbone(
-    vocabulary_size=32, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=16, max_sequence_length=6
+    vocabulary_size=32,
+    num_layers=2,
+    num_heads=2,
+    hidden_dim=8,
+    intermediate_dim=16,
+    max_sequence_length=6,
+    dropout=0.0,
 )
-model = keras_hub.models.BertTextClassifier(backbone, num_classes=2, preprocessor=None, name="norm_free")
+model = keras_hub.models.BertTextClassifier(backbone, num_classes=2, preprocessor=None, dropout=0.0, name="norm_free")
 options = {
     "weight_decay": aj.matrices(1e-3, but="embedding"),
     "lr_multipliers": {"token_and_segment_embeddings|embedding": 0.1},
