@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND = Agg
 
-.PHONY: demo demo-multiprocess survival test quick laws fuzz clients coverage lint docs dist clean
+.PHONY: demo demo-multiprocess survival test quick laws fuzz clients clients-keras coverage lint docs dist clean
 .PHONY: compiled compiled-gpu compiled-tpu compiled-test
 
 demo: .venv/.demo
@@ -45,6 +45,16 @@ OPTAX ?= $(firstword $(wildcard .clients/optax-*/))
 
 clients: .clients/.filled
 	JAX_PLATFORMS=cpu OPTAX=$(abspath $(OPTAX)) .clients/bin/python -m tests.clients.run
+
+# keras-hub, KerasTuner and scikeras, which bring TensorFlow along.
+clients-keras: .clients-keras/.filled
+	JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3 .clients-keras/bin/python -m tests.clients.run
+
+.clients-keras/.filled: pyproject.toml | .venv/.filled
+	$(PYTHON) -m venv .clients-keras
+	$(BIN)/python -m pip freeze | grep -E '^(jax|jaxlib|optax|keras)==' > .clients-keras/same.txt
+	.clients-keras/bin/python -m pip install --quiet --editable ".[clients-keras]" --constraint .clients-keras/same.txt
+	touch $@
 
 .clients/.filled: pyproject.toml | .venv/.filled
 	$(PYTHON) -m venv .clients
@@ -118,7 +128,7 @@ range:
 	touch .venv/.demo $@
 
 clean:
-	rm -rf .venv .compiled .range .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
+	rm -rf .venv .clients-keras .compiled .range .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
 BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions muon_step transfer
 

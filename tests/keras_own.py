@@ -34,6 +34,8 @@ FILES = [
 ]  # fmt: skip
 
 EXPECTED = {
+    "nadam_test.*test_build_with_empty_var_list": "reads a private attribute of Keras's class",
+    "multi_optimizer_test.*test_tensorboard_logging": "TensorBoard's callback needs tensorflow",
     "sgd_test.*test_single_step": "counts the state's arrays: positions and the rate's are among ours",
     "sgd_test.*test_invalid_momentum": "this library's message names argument, rule and value",
 }

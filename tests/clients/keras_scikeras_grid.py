@@ -1,6 +1,6 @@
 """scikit-learn's grid search over an option, through scikeras.
 
-Packages: scikeras scikit-learn
+Packages: scikeras, scikit-learn
 """
 
 import os
