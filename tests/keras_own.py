@@ -34,6 +34,7 @@ FILES = [
 ]  # fmt: skip
 
 EXPECTED = {
+    "test_throws_when_optimizer_has_schedule": "this library's message names argument, rule and value",
     "nadam_test.*test_build_with_empty_var_list": "reads a private attribute of Keras's class",
     "multi_optimizer_test.*test_tensorboard_logging": "TensorBoard's callback needs tensorflow",
     "sgd_test.*test_single_step": "counts the state's arrays: positions and the rate's are among ours",
