@@ -7,7 +7,7 @@ import functools
 
 import pytest
 
-from benchmarks import compiled, compiled_host, programs, targets
+from benchmarks import compiled, compiled_host, compiled_muon, programs, targets
 
 import jax  # isort: skip - targets says first that it runs on the CPU
 
@@ -59,3 +59,12 @@ def test_a_state_in_the_host_takes_the_room_of_two_leaves(moment_dtype):
     )
     # Two leaves' moments, and a share for what the compiler keeps beside.
     assert row["in a leaf's state"] < 2.3
+
+
+@pytest.mark.parametrize(("lie", "split"), [("stacked", "both"), ("separate", "inputs")])
+def test_matrices_with_owners_move_what_the_formula_says(lie, split):
+    """Two all-to-alls for each of four kinds of leaves, and nothing else."""
+    row = compiled_muon.row("v5e:2x4", 12, 256, lie, split, "owned")
+    assert row["collectives"] == "8 all-to-all"
+    assert row["MB"] == pytest.approx(row["formula, MB"])
+    assert row["operations"] <= 1.02 * row["formula, operations"]
