@@ -17,6 +17,8 @@ MATRICES = (
     *("ln_attn/q_proj/weight", "norm_head/kernel", "norm_head/weight", "NormDense_0/kernel", "bnet_1/weight"),
     *("LayerNormMLP_0/Dense_0/kernel", "normalizing_flow/0/weight", "attn/q_proj/kernel/array", "query/kernel/real"),
     *("debias_net/kernel", "biases_mlp/w1", "scale_mlp/kernel", "shift_net/w", "kernel/0", "layers/0", "0/0", "a", "w"),
+    *("ssm/B", "lora_b/kernel", "down_blocks/0/resnets/0/time_emb_proj/kernel", "pre_norm/fn/to_qkv/weight"),
+    *("bn_relu_conv/conv/kernel", "blocks/0/norm_mlp/fc1/kernel", "recurrent_kernel", "norm_out/linear/kernel"),
 )
 NORMS = (
     *("LayerNorm_0/scale", "norms/scale", "norms/0/weight", "norms/attn/weight", "bn1/weight", "bn/w", "ln_f/weight"),
@@ -32,6 +34,7 @@ NORMS = (
 BIASES = (
     *("query/bias", "attn/q_proj/bias/array", "query/bias/real", "query/bias/imaginary", "bias/0", "bias/q", "b2"),
     *("LayerNorm_0/bias", "gru/bias", "relative_position_bias_table", "q_bias", "batch_normalization/beta"),
+    *("attn/in_proj_bias", "b_q", "bias_hh_l0"),
 )
 
 

@@ -6,8 +6,8 @@ import re
 _SILENT = re.compile(r"(\d+|~|array|data|real|imag(inary)?)$")
 """Parts of a path that name no parameter: positions, halves of complex numbers, the data of a quantized array."""
 
-_BIAS = re.compile(r"(?i)(^|[_.])(bias(es)?|betas?|offset|shift)(?![a-z])|^b\d*$")
-_SCALE = re.compile(r"(?i)(^|[_.])(scales?|gammas?)(?![a-z])|^g\d*$")
+_BIAS = re.compile(r"(?i)(^|[_.])(bias(es)?|betas?|offset|shift)(?![a-z])|^(?-i:b(_[a-z])?\d*)$")
+_SCALE = re.compile(r"(?i)(^|[_.])(scales?|gammas?)(?![a-z])|^(?-i:g\d*)$")
 """A leaf's own names for biases and for scales, which have one value per feature, however many axes it has."""
 
 _KERNEL = re.compile(r"(?i)(^|[_.])kernels?(?![a-z])")
