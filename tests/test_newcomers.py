@@ -65,7 +65,7 @@ MISTYPED = {
     "the arguments of explain": (
         lambda: aj.explain(PARAMS, TX),
         TypeError,
-        "`tx` must come from a preset (of a chain, explain the preset in it), got dict",
+        "`tx` must come from a preset, or hold an optimizer from one, got dict",
     ),
     "a form by a name that it has not": (
         lambda: aj.adamw(1e-3, decay="huber"),
