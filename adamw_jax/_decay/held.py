@@ -22,7 +22,7 @@ class Held:
 
     Attributes:
       mask: the leaves: a pattern, patterns, {pattern: flag}, a function (path, leaf) -> bool, or a tree of flags.
-      per: what has a norm of its own: each "matrix" of a stack; each "row", the outputs of one input, such as an
+      per: the part that has one norm: each "matrix" of a stack; each "row", the outputs of one input, such as an
         embedding's features of one token; each "column", the inputs of one output; or the whole "leaf".
 
     >>> Held("kernel", per="row").text
@@ -129,7 +129,7 @@ def axes_of_unit(rule: NormRule, leaf: Leaf) -> tuple[int, ...]:
     """Return the axes of a leaf over which a norm is taken: it has one norm for each place along the others.
 
     Raises:
-      ValueError: a matrix whose axes are not known, or rows of what is no matrix.
+      ValueError: a matrix whose axes are not known, or rows of a leaf that is no matrix.
     """
     every = tuple(range(len(leaf.shape)))
     if rule.per == "leaf":

@@ -72,8 +72,8 @@ def hold_norm(
       state `HoldNormState(norms)`. The updates of other leaves stay as they are.
 
     Raises:
-      ValueError: at `init`, what is held and zero, or has a decay or a threshold; a rule that finds no leaf; rows of a
-        vector; a matrix whose axes are not known; `update` without parameters.
+      ValueError: at `init`, a held leaf that is zero, or has a decay or a threshold; a rule that finds no leaf; rows of
+        a vector; a matrix whose axes are not known; `update` without parameters.
 
     Warns:
       UserWarning: at `init`, a held leaf that is no matrix, for a bias or a scale needs its length.

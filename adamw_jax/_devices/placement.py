@@ -81,7 +81,7 @@ def placement_report(
 
     Args:
       tree, shardings: as in `bytes_per_device`.
-      tx: an optimizer of this library or a direction of its own for these parameters: further lines tell for each shape
+      tx: an optimizer of this library or one of its directions, for these parameters: further lines say for each shape
         that it orthogonalizes where matrices are whole, and what one update takes per device: bytes that collectives
         return, and operations.
 

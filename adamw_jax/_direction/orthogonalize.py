@@ -23,7 +23,7 @@ from adamw_jax._tree.width import arithmetic_dtype, as_scalar
 
 
 def matrices_of(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
-    """Return what is known of every leaf, each a matrix or a stack of them.
+    """Return the `Leaf` of every leaf, each a matrix or a stack of them.
 
     Raises:
       ValueError: a leaf without inputs or outputs, or whose axes are not known.

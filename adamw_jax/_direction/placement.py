@@ -1,4 +1,4 @@
-"""Where leaves are split: told by their types on explicit mesh axes, by `shardings` elsewhere."""
+"""Where leaves are split: types say it on explicit mesh axes, `shardings` elsewhere."""
 
 import difflib
 import warnings

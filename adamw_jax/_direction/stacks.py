@@ -1,4 +1,4 @@
-"""Leaves as stacks of matrices: which axes are rows and columns, what splits them, and what is alike."""
+"""Leaves as stacks of matrices: which axes are rows and columns, which mesh axes split them, which leaves are alike."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     Attributes:
       rows, columns: of the part of a matrix that one chip holds.
       inputs, outputs: the mesh axes that split the matrices' rows and columns.
-      stack: the mesh axes that split what is stacked; its matrices stay where they are.
+      stack: the mesh axes that split the axes of the stack; matrices do not move along them.
       dtype: of the leaves.
       widths: columns of the matrices that lie side by side in a leaf, () if it is one matrix.
     """
@@ -114,7 +114,7 @@ class Layout:
 
 
 def stacks_of(leaves: Sequence[Any], layouts: Sequence[Layout]) -> list[tuple[Kind, list[int]]]:
-    """Return the stacks: what is common to its leaves, and their indices."""
+    """Return the stacks: the kind of its leaves, and their indices."""
     kinds: dict[Kind, list[list[int]]] = defaultdict(lambda: [[]])
     for i, (leaf, layout) in enumerate(zip(leaves, layouts, strict=True)):
         stacks = kinds[layout.kind(leaf)]

@@ -48,7 +48,7 @@ def with_axes(axes: Any, inner: optax.GradientTransformation) -> optax.GradientT
 
 
 def leaves_inside(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
-    """Return what is known of every leaf: by `axes`, else by the axes of the optimizer around, else by names."""
+    """Return the `Leaf` of every leaf: by `axes`, else by the axes of the optimizer around, else by names."""
     around = _AROUND.get()
     if axes is not None or around is None:
         return leaves_of(tree, axes)
