@@ -74,7 +74,7 @@ def test_observing_changes_no_weight_and_nothing_but_a_scalar_is_added():
     )
     # The compiled programs differ, and with them the last digit.
     assert all(np.allclose(a, b, rtol=1e-6, atol=1e-7) for a, b in zip(values(plain), values(watched), strict=True))
-    assert len(watched.optimizer.variables) == len(plain.optimizer.variables) + 2 + 4 * 4
+    assert len(watched.optimizer.variables) == len(plain.optimizer.variables) + 4 + 6 * 4
 
 
 def test_a_lost_batch_moves_nothing():
