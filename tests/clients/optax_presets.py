@@ -70,9 +70,21 @@ ENTRIES = tuple(
 OPTIMIZERS = {name: make(1.0) for name, make in FUNCTIONS.items()}
 """What its tests of shardings run over."""
 
-CONTRIB = tuple(
-    entry | {"wrapper_name": wrapper, "wrapper_kwargs": options}
-    for entry in ENTRIES
-    for wrapper, options in ((None, None), ("reduce_on_plateau", {}))
+WRAPPED = [
+    ("mechanize", 1e-1, {"weight_decay": 0.0}),
+    ("schedule_free", 1e-2, {"learning_rate": 1e-2}),
+    ("reduce_on_plateau", 1e-3, {}),
+]
+CONTRIB = (
+    *(entry | {"wrapper_name": None, "wrapper_kwargs": None} for entry in ENTRIES),
+    *(
+        {
+            "opt_name": "sgd",
+            "opt_kwargs": {"learning_rate": rate},
+            "wrapper_name": wrapper,
+            "wrapper_kwargs": options,
+        }
+        for wrapper, rate, options in WRAPPED
+    ),
 )
 """What its common tests of `optax.contrib` run over."""
