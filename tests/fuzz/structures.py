@@ -328,6 +328,8 @@ def draw_numbers(rng, structure):
         "peak": (0.1,),
         "sigma": (rng.uniform(3.0, 6.0),),
     }
+    if not structure.flags[1]:  # no further cycle begins
+        numbers |= {"t_mult": (1.0,), "eta_max_decay": (1.0,)}
     sizes = {"multipliers": (0.2, 2.0), "decay": (1e-3, 2e-2), "threshold": (1e-4, 1e-2)}
     for name, size in sizes.items():
         rule = getattr(structure, name)
