@@ -433,7 +433,7 @@ SHRINKS = aj.cosine_warm_restarts(16, t_mult=0.5)
         ({"schedule": aj.cosine_warm_restarts(10, warmup=9)}, 5, 0.05, 0.01),
         ({"schedule": aj.cosine_warm_restarts(10, warmup=9)}, 10, 0.1, 0.02),
         ({"schedule": aj.cosine_warm_restarts(10, autorestart=False)}, 50, 0.1, 0.02),
-        ({"schedule": lambda count: 1.0 + count, "coupling": "learning_rate"}, 3, 0.3, 0.02 * 0.3),
+        ({"schedule": optax.linear_schedule(1.0, 3.0, 2), "coupling": "learning_rate"}, 3, 0.3, 0.02 * 0.3),
     ],
 )
 def test_peaks_are_the_largest_factors_of_the_run(options, updates, rate, decay):

@@ -87,7 +87,7 @@ def test_a_legend_counts_the_parameters_of_a_rule_and_lies_beside_the_axes():
 
 @pytest.mark.parametrize("autorestart", [True, False])
 def test_every_kind_of_restarts_is_drawn(autorestart):
-    schedule = aj.cosine_warm_restarts(4, eta_max_decay=1.5, autorestart=autorestart)
+    schedule = aj.cosine_warm_restarts(4, eta_max_decay=1.5 if autorestart else 1.0, autorestart=autorestart)
     eta, _, decay = plot.schedule(aj.adamw(0.1, weight_decay=0.01, schedule=schedule), 10, PARAMS)
     drawn = curves_of(eta).popitem()[1]
     np.testing.assert_allclose(drawn, schedule(jnp.arange(10)), rtol=1e-6)  # float32
