@@ -191,7 +191,7 @@ def test_checkpoints_that_are_not_this_runs_are_told_in_one_line(load, kind, tmp
         ("fine_tuning", "keras"),
         ("equinox_sweep", "equinox"),
         ("keras_lstm", "keras"),
-        ("digits", "tqdm"),
+        ("digits", "optax"),
         ("maps", "matplotlib"),
         ("sharded", "matplotlib"),
     ],

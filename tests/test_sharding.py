@@ -23,7 +23,9 @@ MIN_SIZE = 32
 COUPLED = {
     "clip": optax.chain(optax.clip_by_global_norm(1.0), adamw_jax.adamw(1e-2)),
     "inject": optax.inject_hyperparams(adamw_jax.adamw)(learning_rate=1e-2),
-    "masked": optax.masked(optax.adamw(1e-2), {"head": True, "dense": {"kernel": True, "bias": False}, "odd": False}),
+    "masked": lenient(
+        optax.masked(optax.adamw(1e-2), {"head": True, "dense": {"kernel": True, "bias": False}, "odd": False})
+    ),
     "partition": optax.partition(
         {"a": adamw_jax.adamw(1e-2), "b": adamw_jax.sgdw(1e-2)},
         {"head": "a", "dense": {"kernel": "b", "bias": "a"}, "odd": "b"},

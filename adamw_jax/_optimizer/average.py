@@ -41,14 +41,14 @@ class AverageState(NamedTuple):
 @functools.cache
 def _kernel(storage: Storage) -> Kernel:
     def wide(scalars: Any, average: Any, p: Any) -> tuple[chex.Array, ...]:
-        share, *_ = scalars
+        (share,) = scalars
         return (average + share.astype(p.dtype) * (p - average),)
 
-    def narrow(scalars: Any, average: Any, p: Any) -> tuple[chex.Array, ...]:
+    def narrow(scalars: Any, average: Any, p: Any, g: Any) -> tuple[chex.Array, ...]:
         share, seed = scalars
         (loaded,) = storage.load([average])
         new = loaded + share.astype(p.dtype) * (p - loaded)
-        return tuple(storage.store([new], noise(p.shape, seed, bits_of(p))))
+        return tuple(storage.store([new], noise(p.shape, seed, bits_of(g))))
 
     return narrow if storage.is_narrow else wide
 
@@ -134,8 +134,10 @@ def with_average(
         share = jnp.where(taken, share, 0.0)
         shown = params if average.of_weights_before else optax.apply_updates(params, new)
         flags = left_out(params)
+        # Gradients salt the noise, as they do for moments: their bits are the same in every compiled form.
         scalars = (share, seed_of(count)) if storage.is_narrow else (share,)
-        kept, *_ = map_leaves(_kernel(storage), scalars, (state.average, without(shown, flags)))
+        salt = (without(updates, flags),) if storage.is_narrow else ()
+        kept, *_ = map_leaves(_kernel(storage), scalars, (state.average, without(shown, flags), *salt))
         return new, AverageState(count, jnp.where(taken, seen, state.seen), kept, inner_state)
 
     return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
