@@ -88,7 +88,9 @@ def buffers(tree):
 def test_jit_is_eager_and_compiles_once(name):
     tx = CATALOGUE[name]()
     eager = run(step_of(tx), tx, steps=3)
-    chex.assert_trees_all_close(eager.early, alone(name).early, **ROUNDING)
+    # An average of the parameters, stored narrow, is rounded by chance: a last digit may decide about a spacing.
+    rounding = {"rtol": 2**-7, "atol": 2**-7} if name == "with_average narrow" else ROUNDING
+    chex.assert_trees_all_close(eager.early, alone(name).early, **rounding)
     assert alone(name).step._cache_size() == 1
 
 

@@ -420,6 +420,7 @@ GROWS = aj.cosine_warm_restarts(10, eta_max_decay=1.5)
 SHRINKS = aj.cosine_warm_restarts(16, t_mult=0.5)
 
 
+@pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize(
     ("options", "updates", "rate", "decay"),
     [

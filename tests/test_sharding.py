@@ -35,7 +35,7 @@ COUPLED = {
 }
 """Optimizers inside wrappers, or whose elements meet."""
 
-ALONE = {name: make() for name, make in OPTIMIZERS.items()} | {"optax.adamw": optax.adamw(1e-2)}
+ALONE = {name: make() for name, make in OPTIMIZERS.items()} | {"optax.adamw": lenient(optax.adamw(1e-2))}
 """Optimizers in which no element needs another one."""
 
 EVERYTHING = ALONE | COUPLED

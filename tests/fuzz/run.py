@@ -102,8 +102,9 @@ class Case:
     def set_position(self):
         period = int(self.rng.integers(3, 9)) if self.is_cosine() and self.rng.random() < 0.5 else None
         t_cur = int(self.rng.integers(0, period or (self.run.position.period or 5)))
-        cycle = int(self.rng.integers(0, 3)) if self.rng.random() < 0.5 else None
-        eta = float(self.rng.uniform(0.1, 0.9)) if self.rng.random() < 0.5 else None
+        cycle = int(self.rng.integers(0, 3)) if self.is_cosine() and self.rng.random() < 0.5 else None
+        always_own = self.structure.schedule == "number"
+        eta = None if always_own or self.rng.random() < 0.5 else float(self.rng.uniform(0.1, 0.9))
         self.state = aj.set_position(self.state, t_cur, period=period, cycle=cycle, eta=eta)
         self.run.set_position(t_cur, period, cycle, eta)
 
@@ -247,7 +248,8 @@ def run_case(rng, structure, edits):
 
 def possible(structure):
     """The edits that a structure's state has something for."""
-    found = [] if structure.schedule is None else ["restart", "set_position", "reschedule"]
+    found = [] if structure.schedule is None else ["set_position", "reschedule"]
+    found += ["restart"] if structure.schedule in ("cosine", "falling") else []
     lion = any(kind == "lion" for _, kind, _ in structure.directions)
     return found + ["carry_over"] + ([] if lion or len(structure.directions) > 1 else ["convert_moments"])
 

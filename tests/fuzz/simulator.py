@@ -66,7 +66,7 @@ class Plain:
     function: Callable[[int], float] | float
 
     def start(self):
-        return Position()
+        return Position(cycle=0 if callable(self.function) else -1)
 
     def eta(self, position):
         return self.function(position.t_cur) if callable(self.function) else self.function
