@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adamw_jax._optimizer.averages import Average, steps_taken
+from adamw_jax._optimizer.averages import Average
 from adamw_jax._optimizer.optimizer import with_plan_of
+from adamw_jax._rates.owner import LearningRateState
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._storage.formats import Storage, storage_of
 from adamw_jax._storage.rounding import bits_of, noise, seed_of
@@ -36,6 +37,25 @@ class AverageState(NamedTuple):
     seen: chex.Array
     average: Params
     inner_state: optax.OptState
+
+
+def _steps_taken(before: optax.OptState, after: optax.OptState) -> chex.Array:
+    """Return whether an update moved the optimizer inside: False where it was skipped, or only accumulated.
+
+    Its own count of updates tells; where it has none, the counts of optax's states, and without any, True.
+    """
+
+    def counts(state: Any) -> list[Any]:
+        own = [value_of(node.count) for node in nodes_of(state, LearningRateState)]
+        if own:
+            return own
+        names = ("gradient_step", "count")
+        found = (optax.tree.get_all_with_path(state, name) for name in names)
+        return next(([leaf for _, leaf in each] for each in found if each), [])
+
+    pairs = list(zip(counts(before), counts(after), strict=True))
+    moved = [jnp.any(jnp.asarray(new != old)) for old, new in pairs]
+    return jnp.any(jnp.stack(moved)) if moved else jnp.asarray(True)
 
 
 @functools.cache
@@ -128,7 +148,7 @@ def with_average(
         if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to average them, got None")
         new, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
-        taken = steps_taken(state.inner_state, inner_state)
+        taken = _steps_taken(state.inner_state, inner_state)
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
         share, seen = average.share(count, state.seen, state.inner_state)
         share = jnp.where(taken, share, 0.0)

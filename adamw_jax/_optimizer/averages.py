@@ -8,30 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._rates.owner import LearningRateState, ScheduleState
+from adamw_jax._rates.owner import ScheduleState
 from adamw_jax._rates.shapes import SHAPES
 from adamw_jax._tree import checks
 from adamw_jax._tree.state import nodes_of, value_of
 from adamw_jax._tree.typing import Scalar
-
-
-def steps_taken(before: optax.OptState, after: optax.OptState) -> chex.Array:
-    """Return whether an update moved the optimizer inside: False where it was skipped, or only accumulated.
-
-    Its own count of updates tells; where it has none, the counts of optax's states, and without any, True.
-    """
-
-    def counts(state: Any) -> list[Any]:
-        own = [value_of(node.count) for node in nodes_of(state, LearningRateState)]
-        if own:
-            return own
-        names = ("gradient_step", "count")
-        found = (optax.tree.get_all_with_path(state, name) for name in names)
-        return next(([leaf for _, leaf in each] for each in found if each), [])
-
-    pairs = list(zip(counts(before), counts(after), strict=True))
-    moved = [jnp.any(jnp.asarray(new != old)) for old, new in pairs]
-    return jnp.any(jnp.stack(moved)) if moved else jnp.asarray(True)
 
 
 @dataclasses.dataclass(frozen=True)

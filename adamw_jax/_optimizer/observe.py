@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adamw_jax._optimizer.matrix_norms import Axes, angle_of, has_numbers, rms_of
 from adamw_jax._optimizer.optimizer import plan_of, with_plan_of
 from adamw_jax._rules.axes import matrix_axes
 from adamw_jax._rules.leaf import leaves_of
@@ -17,13 +18,10 @@ from adamw_jax._tree.fit import check_fit, check_kind
 from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import arithmetic_dtype, placed_like
+from adamw_jax._tree.width import placed_like
 
 PerPath: TypeAlias = Mapping[str, chex.Array]
 """{path: scalar}, or of a stack {path: one number per matrix}"""
-
-
-Axes: TypeAlias = tuple[int, ...]
 
 
 class Seen(NamedTuple):
@@ -69,56 +67,11 @@ class ObserveState(NamedTuple):
     inner_state: optax.OptState
 
 
-def _is_number(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
-
-
-def _real(leaf: Any, axes: Axes) -> tuple[chex.Array, Axes]:
-    """Return the leaf in real numbers to calculate with, and the axes of a matrix; zeros where it has no numbers."""
-    if not _is_number(leaf) or jnp.size(leaf) == 0:
-        stack = [n for axis, n in enumerate(jnp.shape(leaf)) if axis not in axes]
-        return jnp.zeros([*stack, 1], jnp.float32), (len(stack),)
-    if jnp.iscomplexobj(leaf):
-        leaf, axes = jnp.stack([jnp.real(leaf), jnp.imag(leaf)], axis=-1), (*axes, jnp.ndim(leaf))
-    return jax.lax.convert_element_type(leaf, arithmetic_dtype(leaf)), axes
-
-
-def _scaled(leaf: Any, axes: Axes) -> tuple[chex.Array, chex.Array, Axes]:
-    """Return x / m, m = max |x| of each matrix or 1, and its axes: squares of x itself under- and overflow."""
-    x, axes = _real(leaf, axes)
-    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
-    largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return x / largest, largest, axes
-
-
-def _rms(leaf: Any, axes: Axes) -> chex.Array:
-    x, largest, axes = _scaled(leaf, axes)
-    means = largest * jnp.sqrt(jnp.mean(jnp.square(x), axis=axes, keepdims=True))
-    return means.squeeze(axes).astype(jnp.result_type(float))
-
-
-def _angle(weight: Any, step: Any, axes: Axes) -> chex.Array:
-    """Return the angle between theta and theta + u: that of u's part across theta and theta's length along itself.
-
-    The arc cosine of the normalized product would have no digits left where the angle is below 1e-3.
-    """
-    (theta, of_theta, over), (u, of_u, _) = _scaled(weight, axes), _scaled(step, axes)
-    if theta.shape != u.shape:
-        return jnp.zeros([n for axis, n in enumerate(jnp.shape(weight)) if axis not in axes], jnp.result_type(float))
-    square = jnp.sum(theta * theta, axis=over, keepdims=True)
-    along = jnp.sum(theta * u, axis=over, keepdims=True) / jnp.where(square == 0, jnp.ones_like(square), square)
-    across = jnp.sqrt(jnp.sum(jnp.square(u - along * theta), axis=over, keepdims=True))
-    # Lengths in units of the larger of the two, so that neither product overflows.
-    unit = jnp.maximum(of_theta, of_u)
-    across, along = across * (of_u / unit), (of_theta / unit) + along * (of_u / unit)
-    return jnp.arctan2(across, jnp.sqrt(square) * along).squeeze(over).astype(jnp.result_type(float))
-
-
 def _see(
     weights: Params, gradients: Updates, steps: Updates, over: Sequence[Axes], count: chex.Array, before: Seen
 ) -> Seen:
     rows = [jax.tree.leaves(tree) for tree in (weights, gradients, steps)]
-    quantities = *(map(_rms, row, over) for row in rows), map(_angle, rows[0], rows[2], over)
+    quantities = *(map(rms_of, row, over) for row in rows), map(angle_of, rows[0], rows[2], over)
     found = (per_path(gradients, quantity) for quantity in quantities)
     seen = [jax.tree.map(placed_like, new, old) for new, old in zip(found, before[:4], strict=True)]
     has_doubled = count >= 2 * before.recent
@@ -208,7 +161,7 @@ def observe(
             # reads. Without that order, XLA would copy all parameters and moments at every update.
             answered, seen = jax.lax.cond(due, look, lambda: (count > 0, seen))
             updates = jax.tree.map(
-                lambda g: jnp.where(answered, g, jnp.zeros_like(g)) if _is_number(g) else g, gradients
+                lambda g: jnp.where(answered, g, jnp.zeros_like(g)) if has_numbers(g) else g, gradients
             )
             updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         else:

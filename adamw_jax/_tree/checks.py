@@ -19,7 +19,7 @@ MAX_COUNT = 2**31 - 1
 
 
 def is_traced(value: Any) -> bool:
-    """Return True if `value` is a tracer, whose number is not known yet."""
+    """Return True if `value` is a tracer, whose number is not known yet; JAX documents the class as jax.core.Tracer."""
     return isinstance(value, jax.core.Tracer)
 
 
