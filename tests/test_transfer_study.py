@@ -44,7 +44,7 @@ def test_it_goes_on_where_it_stopped_and_trains_no_point_twice(tmp_path, monkeyp
     assert [row["change"] for row in rows][:2] == ["width x 2", "batch x 4"]
     assert all(row["tuned"] != "-" for row in rows)
     assert len(publish.others(points)) == sum(map(len, plan.OTHERS.values()))
-    assert len(publish.directions(points)) == 4
+    assert len(publish.directions(points)) == 2
 
 
 def test_the_fit_is_the_bottom_with_an_interval_around_it():

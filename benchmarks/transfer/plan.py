@@ -172,16 +172,16 @@ def stages(scored):
     yield over("width x 4, curve", by_default(base, TARGETS["width x 4"]), [(0.5, 1.0), (2.0, 1.0)], TUNING[:1])
     for name in ("batch x 4", "tokens x 4", "width x 2"):
         yield others(name, by_default(base, TARGETS[name]))
-    yield others("all", by_rule)
     for optimizer in ("held", "muon"):
         yield from other_optimizers(scored, optimizer, base)
+    yield others("all", by_rule)
 
 
 def other_optimizers(scored, optimizer, base):
     """Yield the points of held norms, or of Muon by path: tuned at the base, then four times as wide, in two ways."""
     start = base | {"optimizer": optimizer} | ({"head": 1.0} if optimizer == "muon" else {})
     label = f"{optimizer}, base"
-    tried = [start | {"matrices": r, "rate": base["rate"] * f} for r in (0.5, 2.0, 8.0) for f in (0.5, 1.0, 2.0)]
+    tried = [start | {"matrices": r, "rate": base["rate"] * f} for r in (0.5, 2.0, 8.0) for f in (0.7, 1.4)]
     yield [point for each in tried for point in labelled(label, each, TUNING[:1])]
     rows = [p for p in scored if p["label"] == label]
     best = min(rows, key=lambda p: p["tuning"])
@@ -189,5 +189,4 @@ def other_optimizers(scored, optimizer, base):
     wide = grown(best, {"width": 4})
     kept = wide | ({"head": 0.25} if optimizer == "muon" else {})
     for name, point in {"kept": kept, "/ m": kept | {"matrices": best["matrices"] / 4}}.items():
-        pairs = [(f, 1.0) for f in (1 / ROOT, 1.0, ROOT)]
-        yield over(f"{optimizer}, width x 4, {name}", point, pairs, TUNING[:1])
+        yield labelled(f"{optimizer}, width x 4, {name}", point, TUNING[:1])

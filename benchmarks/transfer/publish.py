@@ -81,21 +81,16 @@ def others(points):
 
 
 def directions(points):
-    """Return a row per rate of held norms and of Muon at four times the width."""
+    """Return a row per optimizer: the loss at the base, and at four times the width in two ways."""
     rows = []
-    for optimizer in ("held", "muon"):
-        for way in ("kept", "/ m"):
-            label = f"{optimizer}, width x 4, {way}"
-            found = [p for p in points if p["label"] == label]
-            if found:
-                losses = sorted((p["rate"], p["tuning"]) for p in found)
-                rows.append(
-                    {
-                        "optimizer": {"held": "Adam, norms held", "muon": "Muon on the blocks"}[optimizer],
-                        "matrices' rate": way,
-                        "rates x 0.71, 1, 1.41": ", ".join(f"{value:.3f}" for _, value in losses),
-                    }
-                )
+    for optimizer, title in {"held": "Adam, norms held", "muon": "Muon on the blocks"}.items():
+        found = {
+            way: [p["tuning"] for p in points if p["label"] == f"{optimizer}, {way}"]
+            for way in ("base", "width x 4, kept", "width x 4, / m")
+        }
+        if found["base"]:
+            base, kept, divided = (f"{min(losses):.3f}" if losses else "-" for losses in found.values())
+            rows.append({"optimizer": title, "base": base, "rate kept": kept, "matrices' rate / 4": divided})
     return rows
 
 
