@@ -266,9 +266,9 @@ class Run:
     # What goes around.
 
     def is_spike(self, gradients):
-        """The rule of `skip_spikes`, and its statistics."""
+        """The rule of `skip_spikes`, and its statistics; a multiplier that is traced is not known to be 0."""
         sigma, window = self.setting.spikes
-        norm = math.sqrt(sum(np.sum(g**2) for g in gradients.values()))
+        norm = math.sqrt(sum(np.sum(g**2) for path, g in gradients.items() if not self.setting.frozen(path)))
         if not math.isfinite(norm):
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
             return True
