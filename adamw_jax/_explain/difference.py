@@ -2,18 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from adamw_jax._direction.direction import About, about
 from adamw_jax._optimizer.factors import values_at
+from adamw_jax._optimizer.leaves import LeafPlan
+from adamw_jax._optimizer.plan import Plan
 from adamw_jax._tree import table
 from adamw_jax._tree.checks import is_number, is_traced
-
-if TYPE_CHECKING:
-    from adamw_jax._explain.explanation import Explanation
 
 COUNTS = np.unique(np.geomspace(1, 100_001, 60).astype(np.int64)) - 1
 """Counts at which functions are compared."""
@@ -34,6 +33,22 @@ Change = tuple[str, Any, Any]
 """(what, old, new)"""
 
 _TITLES = {"path": "parameter", "what": "what", "old": "old", "new": "new"}
+
+
+class Table(Protocol):
+    """What is compared of an `Explanation`."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A mapping per parameter."""
+
+    @property
+    def plan(self) -> Plan:
+        """The options."""
+
+    @property
+    def leaves(self) -> list[LeafPlan]:
+        """What every leaf gets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +118,7 @@ def _text(value: Any) -> Any:
     return value if plain else " ".join(repr(value).split())
 
 
-def _settings(table_of: "Explanation") -> dict[str, Any]:
+def _settings(table_of: Table) -> dict[str, Any]:
     """Return what a plan gives to all parameters alike."""
     plan = table_of.plan
     return {
@@ -141,7 +156,7 @@ def _direction_changes(old: About, new: About, unknown: set[str]) -> list[Change
     return _changes(old.arguments, new.arguments, "direction: ", unknown)
 
 
-def difference(new: "Explanation", old: "Explanation") -> Difference:
+def difference(new: Table, old: Table) -> Difference:
     """Return what differs between two explanations.
 
     Raises:
