@@ -125,10 +125,14 @@ def observe(
     def over(tree: chex.ArrayTree) -> list[Axes]:
         return list(map(matrix_axes, leaves_of(tree, letters)))
 
+    def shapes_of(tree: chex.ArrayTree, matrices: Sequence[Axes]) -> list[tuple[int, ...]]:
+        rows = zip(jax.tree.leaves(tree), matrices, strict=True)
+        return [tuple(n for axis, n in enumerate(jnp.shape(leaf)) if axis not in each) for leaf, each in rows]
+
     def first(params: Params, inner_state: optax.OptState) -> ObserveState:
+        shapes = shapes_of(params, over(params))
+
         def zeros() -> PerPath:
-            rows = zip(jax.tree.leaves(params), over(params), strict=True)
-            shapes = [[n for axis, n in enumerate(jnp.shape(leaf)) if axis not in each] for leaf, each in rows]
             return per_path(params, (jnp.zeros(shape, jnp.result_type(float)) for shape in shapes))
 
         counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
@@ -145,9 +149,10 @@ def observe(
             raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
         check_kind(state, ObserveState)
         weights, gradients, count = params_or_updates(updates, params), updates, optax.safe_increment(state.count)
-        wanted = first(weights, ())
-        if jax.tree.map(jnp.shape, state.angle) != jax.tree.map(jnp.shape, wanted.angle):
-            check_fit(state._replace(inner_state=()), wanted)
+        matrices = over(weights)
+        wanted = per_path(weights, shapes_of(weights, matrices)) if matrices else ()
+        if jax.tree.map(jnp.shape, state.angle) != wanted:
+            check_fit(state._replace(inner_state=()), first(weights, ()))
         # `count > 0` is always true: without it, XLA inlines a branch that it knows, and copies the arrays it reads.
         due = (count % jnp.asarray(every, jnp.int32) == 0) & (count > 0)
         seen = Seen(*(getattr(state, field) for field in Seen._fields))
@@ -155,7 +160,7 @@ def observe(
 
             def look() -> tuple[chex.Array, Seen]:
                 steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
-                return count > 0, _see(weights, gradients, steps, over(weights), count, seen)
+                return count > 0, _see(weights, gradients, steps, matrices, count, seen)
 
             # The update depends on the answer of the branch, so it comes after it and may overwrite what the branch
             # reads. Without that order, XLA would copy all parameters and moments at every update.
@@ -167,7 +172,7 @@ def observe(
         else:
             updates, inner_state = tx.update(gradients, state.inner_state, params, **extra_args)
             if due:
-                seen = _see(weights, gradients, updates, over(weights), count, seen)
+                seen = _see(weights, gradients, updates, matrices, count, seen)
         observed = jnp.where(due, count, state.observed)
         return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
 
