@@ -53,7 +53,7 @@ def test_every_option_can_be_read_and_the_fixed_ones_refuse(make):
     optimizer.lr = 0.125
     assert float(optimizer.learning_rate) == float(optimizer.lr) == 0.125
     with pytest.raises(AttributeError, match="no attribute 'beta_3'"):
-        optimizer.beta_3  # noqa: B018
+        optimizer.beta_3  # noqa: B018, because reading is what raises
     with pytest.raises(TypeError):
         optimizer._options["decay"] = 1.0
 

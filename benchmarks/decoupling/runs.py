@@ -90,7 +90,7 @@ def multiplier(before=500, updates=150, shots=10, seeds=10):
         params = jax.tree.map(lambda a, b: jnp.where(pretrained == 1, jnp.asarray(a)[seed], b), grown, fresh)
         head = {"kernel": fresh["head"]["kernel"][:, :3], "bias": jnp.zeros(3), "scale": jnp.ones(3)}
         params |= {"head": head}
-        rule = lambda path, leaf: 1.0 if path.startswith("head") else multiplier  # noqa: E731
+        rule = lambda path, leaf: 1.0 if path.startswith("head") else multiplier  # noqa: E731, as short as a rule reads
         tx = aj.adamw(rate, weight_decay=kernels(DECAY), lr_multipliers=rule, schedule=schedule[updates])
         training = shown[0][seed], shown[1][seed]
         params = fit(regime, tx, params, training, jax.random.fold_in(key, 3), updates)
