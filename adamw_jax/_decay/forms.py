@@ -27,10 +27,6 @@ def _pull(factor: Any, towards_zero: Any, distance: Any, decay: Any) -> Any:
     return functools.reduce(add, terms) if terms else 0.0
 
 
-def _is_zero(decay: Any) -> bool:
-    return all(checks.equals(part, 0) for part in decay)
-
-
 def _plain(factor: Any, u: Any, p: Any, decay: Any) -> Any:
     return _pull(factor, p, p, decay)
 
@@ -54,6 +50,13 @@ class Decoupled:
 
     term: ClassVar[Callable[..., Any]] = staticmethod(_plain)
     """(c n r', u, theta, (l1, l2), *numbers, *trees' leaves) -> the summand of u."""
+    needs_size: ClassVar[bool] = False
+    """Whether the half-life depends on the size of the weight."""
+
+    @property
+    def is_plain(self) -> bool:
+        """True if this is l1 sign(theta) + l2 theta, and no form derived from it."""
+        return type(self) is Decoupled
 
     def numbers(self) -> tuple[Scalar, ...]:
         """Return the numbers that the term needs besides."""
@@ -119,6 +122,7 @@ class Huber(Decoupled):
 
     delta: Scalar
     term = staticmethod(_huber)
+    needs_size = True
 
     def __post_init__(self) -> None:
         checks.check_number("delta", self.delta, low=0, open_low=True)

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import NamedSharding
 
 from adamw_jax._devices.host import in_host_memory
-from adamw_jax._direction.exchanges import exchanges_of
+from adamw_jax._optimizer.exchanges import exchanges_of
 from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._tree import checks, table
 

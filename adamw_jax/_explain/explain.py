@@ -10,13 +10,13 @@ import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
-from adamw_jax._direction.exchanges import exchanges_of
 from adamw_jax._explain.explanation import Explanation
 from adamw_jax._explain.inside import made_by, optimizer_in, unpacked
 from adamw_jax._explain.matches import plan_warnings, rule_warnings, state_warnings
 from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.rows import aliases_of, flags_of, growth_factors, rows_of
 from adamw_jax._explain.turns import turn_of
+from adamw_jax._optimizer.exchanges import exchanges_of
 from adamw_jax._optimizer.factors import counts_of
 from adamw_jax._optimizer.transferred import Transferred
 from adamw_jax._rules.masks import resolve_mask

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._decay.forms import Decoupled, Huber
 from adamw_jax._explain.matches import matched_rules
 from adamw_jax._optimizer.factors import Factors, largest_at
 from adamw_jax._optimizer.leaves import LeafPlan
@@ -21,10 +20,10 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
 
 
-def _size_of(leaf: Any, form: Decoupled) -> float | None:
+def _size_of(leaf: Any, plan: Plan) -> float | None:
     """Return the root mean square of a parameter that is an array, for the form whose half-life depends on it."""
     is_known = isinstance(leaf, (jax.Array, np.ndarray)) and not checks.is_traced(leaf) and leaf.size
-    if not isinstance(form, Huber) or not is_known:
+    if not plan.form.needs_size or not is_known:
         return None
     return float(np.sqrt(np.mean(np.square(np.asarray(leaf, np.float32)))))
 
@@ -87,7 +86,7 @@ def rows_of(
                 "decay_rule": _decay_rule(decay_rule, leaf, plan),
                 **values,
                 "decay": share,
-                "half_life": plan.form.half_life(share, _size_of(array, plan.form)),
+                "half_life": plan.form.half_life(share, _size_of(array, plan)),
                 "timescale": None if share == 0 or updates_per_epoch is None else 1 / (share * updates_per_epoch),
                 "by_layer": tuple(key for key, value in given.items() if not callable(value) and np.ndim(value)),
                 "moves": tuple(key for key, value in given.items() if checks.is_schedule(value)),

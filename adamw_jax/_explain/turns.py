@@ -6,7 +6,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._decay.forms import Decoupled
 from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._optimizer.plan import Plan
 
@@ -74,5 +73,5 @@ def turn_of(plan: Plan, leaf: LeafPlan, row: dict[str, Any], count: int | None) 
         return None
     averaged = averages(count)
     share = held_share(row["rate"], averaged) if leaf.held else row["decay"]
-    is_known = leaf.held or type(plan.form) is Decoupled
+    is_known = leaf.held or plan.form.is_plain
     return equilibrium_turn(share, averaged) if is_known and 0 < share < 1 else None

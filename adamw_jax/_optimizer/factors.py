@@ -86,6 +86,14 @@ def factors_of(
     return Factors(counts, values_at(learning_rate, counts), values_at(schedule, counts), period, factor)
 
 
+def restarts_of(schedule: Any, updates: int) -> list[int]:
+    """Return the counts of a run at which a new cycle begins, without the first cycle."""
+    if not isinstance(schedule, WarmRestarts):
+        return []
+    cycle = np.asarray(schedule.position(jnp.arange(updates)).cycle)
+    return [int(count) + 1 for count in np.flatnonzero(np.diff(cycle))]
+
+
 def grows(schedule: ScalarOrSchedule | None) -> bool:
     """Return True if the peaks of a schedule are known to grow from cycle to cycle."""
     if not isinstance(schedule, WarmRestarts) or checks.is_traced(schedule.eta_max_decay):

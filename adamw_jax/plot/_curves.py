@@ -11,10 +11,9 @@ import numpy as np
 import optax
 
 from adamw_jax._explain.explain import explain
-from adamw_jax._optimizer.factors import Factors, values_at
+from adamw_jax._optimizer.factors import Factors, restarts_of, values_at
 from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._optimizer.plan import Plan
-from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._tree import checks
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -25,14 +24,6 @@ STYLES = ("-", "--", ":", "-.")
 
 def _style(index: int) -> dict[str, str]:
     return {"color": COLORS[index % len(COLORS)], "linestyle": STYLES[index % len(STYLES)]}
-
-
-def _restarts(schedule: Any, updates: int) -> list[int]:
-    """Return the updates with which a new cycle begins, without the first cycle."""
-    if not isinstance(schedule, WarmRestarts):
-        return []
-    cycle = np.asarray(schedule.position(jnp.arange(updates)).cycle)
-    return [int(count) + 1 for count in np.flatnonzero(np.diff(cycle))]
 
 
 def _mark(ax: Any, restarts: Sequence[int]) -> None:
@@ -105,7 +96,7 @@ def schedule(
             raise ValueError("`params` must not be given with a schedule: it treats all parameters alike")
         ax = plt.subplots(layout="constrained")[1] if ax is None else ax
         ax.plot(counts, np.asarray(jax.vmap(of)(jnp.arange(updates))), **_style(0))
-        _mark(ax, _restarts(of, updates))
+        _mark(ax, restarts_of(of, updates))
         ax.set(xlabel="update", ylabel="factor")
         return ax
     if params is None and hasattr(of, "update"):
@@ -129,7 +120,7 @@ def schedule(
     for each, title in zip(
         ax, ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)"), strict=True
     ):
-        _mark(each, _restarts(plan.schedule, updates))
+        _mark(each, restarts_of(plan.schedule, updates))
         each.set_ylabel(title)
     # Beside the axes, for inside they would cover a curve.
     ax[1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
