@@ -82,18 +82,19 @@ from adamw_jax._rules import (
     Rule as Rule,
     freeze_where as freeze_where,
     layerwise_multipliers as layerwise_multipliers,
+    leaf_paths as leaf_paths,
     matrices as matrices,
     scale_by_multipliers as scale_by_multipliers,
     width_multipliers as width_multipliers,
     without_moments as without_moments,
 )
 from adamw_jax._storage import (
+    carry_over as carry_over,
     convert_moments as convert_moments,
     from_optax_adam as from_optax_adam,
     read_moments as read_moments,
     round_to_params as round_to_params,
 )
-from adamw_jax._tree import carry_over as carry_over, leaf_paths as leaf_paths
 
 __version__ = "0.2.0"
 

@@ -505,7 +505,7 @@ def test_a_direction_alone_refuses_the_states_of_others(continued_by):
 
 
 def test_optimizers_of_one_make_have_states_of_one_form():
-    from adamw_jax._optimizer.make import make_of
+    from adamw_jax._optimizer.optimizer import make_of
 
     forms = {}
     for name in BY_NAME:

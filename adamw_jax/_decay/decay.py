@@ -13,7 +13,8 @@ from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_decay, check_rules, check_start, values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import Kernel, map_leaves, params_or_updates
+from adamw_jax._tree.loop import Kernel, map_leaves
+from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Scalar, Updates
 from adamw_jax._tree.width import as_scalar
 

@@ -12,7 +12,7 @@ from adamw_jax._decay.coupling import Schedule, coupling_of
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import extra_arg
+from adamw_jax._tree.stage import extra_arg
 from adamw_jax._tree.typing import Rules, Scalar
 from adamw_jax._tree.width import as_scalar
 

@@ -13,8 +13,8 @@ import optax
 from jax.lax import add, mul, sign
 
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.typing import Params, Scalar
 from adamw_jax._tree.width import is_floating, own
 

@@ -18,7 +18,7 @@ from adamw_jax._rules.leaf import is_matrix, leaves_of
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import extra_arg, params_or_updates, structure_of
+from adamw_jax._tree.stage import extra_arg, params_or_updates, structure_of
 from adamw_jax._tree.state import per_path, unique_paths
 from adamw_jax._tree.typing import Params, Rules, Updates
 from adamw_jax._tree.width import as_scalar, widen

@@ -10,7 +10,8 @@ from adamw_jax._decay.factor import DecayFactor, scaled
 from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import map_leaves, params_or_updates
+from adamw_jax._tree.loop import map_leaves
+from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 

@@ -10,7 +10,7 @@ import optax
 
 from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import parameter_of
 from adamw_jax._tree.typing import Params, Updates
 

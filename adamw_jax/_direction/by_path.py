@@ -9,9 +9,8 @@ import optax
 
 from adamw_jax._direction.direction import About, about
 from adamw_jax._direction.uphill import points_downhill
-from adamw_jax._tree.loop import structure_of
-from adamw_jax._tree.noted import facts_of
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
+from adamw_jax._tree.stage import facts_of, structure_of
 from adamw_jax._tree.state import is_hole
 from adamw_jax._tree.typing import Directions, Params, Updates
 from adamw_jax._tree.width import cast_like, widen, with_own_buffers

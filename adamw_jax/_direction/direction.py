@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 import optax
 
-from adamw_jax._tree.noted import Noted, facts_of
+from adamw_jax._tree.stage import Noted, facts_of
 from adamw_jax._tree.typing import Scalar
 
 P = ParamSpec("P")

@@ -12,7 +12,7 @@ from adamw_jax._direction.by_path import directions
 from adamw_jax._direction.direction import About, Direction, about
 from adamw_jax._storage.loop import refuse_derivative
 from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of
-from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import parameter_of
 from adamw_jax._tree.typing import Params, Updates
 from adamw_jax._tree.width import arithmetic_dtype, is_floating, own

@@ -17,7 +17,7 @@ from adamw_jax._direction.stacks import Layout
 from adamw_jax._rules.axes import check_split, leaves_inside, widths_of
 from adamw_jax._rules.leaf import Leaf, require_axes
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar
 

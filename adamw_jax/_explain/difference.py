@@ -9,8 +9,7 @@ import numpy as np
 
 from adamw_jax._direction.direction import About, about
 from adamw_jax._optimizer.factors import values_at
-from adamw_jax._optimizer.leaves import LeafPlan
-from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.plan import LeafPlan, Plan
 from adamw_jax._tree import table
 from adamw_jax._tree.checks import is_number, is_traced
 

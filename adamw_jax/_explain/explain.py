@@ -21,8 +21,8 @@ from adamw_jax._optimizer.factors import counts_of
 from adamw_jax._optimizer.transferred import Transferred
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.typing import Mask
 
 

@@ -5,8 +5,7 @@ import html
 from typing import Any
 
 from adamw_jax._explain.difference import Difference, difference
-from adamw_jax._optimizer.leaves import LeafPlan
-from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.plan import LeafPlan, Plan
 from adamw_jax._tree import table
 
 COLUMNS = {

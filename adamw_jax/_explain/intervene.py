@@ -12,8 +12,8 @@ from adamw_jax._explain.explain import explain
 from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._rates.moves import reschedule
 from adamw_jax._rates.owner import LearningRateState, ScheduleState
+from adamw_jax._storage.carry import carry_over
 from adamw_jax._storage.convert import convert_moments
-from adamw_jax._tree.carry import carry_over
 from adamw_jax._tree.fit import check_fit
 from adamw_jax._tree.parts import is_stored_otherwise, parts_of
 from adamw_jax._tree.state import nodes_of, value_of

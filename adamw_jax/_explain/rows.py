@@ -13,8 +13,7 @@ import numpy as np
 
 from adamw_jax._explain.matches import matched_rules
 from adamw_jax._optimizer.factors import Factors, largest_at
-from adamw_jax._optimizer.leaves import LeafPlan
-from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.plan import LeafPlan, Plan
 from adamw_jax._optimizer.transferred import Transferred
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths

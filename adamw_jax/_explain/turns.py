@@ -6,8 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._optimizer.leaves import LeafPlan
-from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.plan import LeafPlan, Plan
 
 
 def equilibrium_turn(share: float, averaged: float) -> float:

@@ -16,8 +16,9 @@ from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._storage.formats import Storage, storage_of
 from adamw_jax._storage.rounding import bits_of, noise, seed_of
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import Kernel, map_leaves, structure_of
+from adamw_jax._tree.loop import Kernel, map_leaves
 from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import nodes_of, value_of
 from adamw_jax._tree.typing import Mask, Params, Updates
 from adamw_jax._tree.width import arithmetic_dtype, is_floating

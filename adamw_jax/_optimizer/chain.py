@@ -13,8 +13,7 @@ from adamw_jax._decay.norms import hold_norm as held
 from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
 from adamw_jax._optimizer.factors import largest_rate
-from adamw_jax._optimizer.make import make_of
-from adamw_jax._optimizer.optimizer import Optimizer, made_per_tree
+from adamw_jax._optimizer.optimizer import Optimizer, made_per_tree, make_of
 from adamw_jax._optimizer.options import with_options_of
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.owner import with_learning_rate, with_schedule

@@ -15,7 +15,7 @@ from adamw_jax._rules.axes import matrix_axes
 from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_fit, check_kind
-from adamw_jax._tree.loop import params_or_updates
+from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import placed_like

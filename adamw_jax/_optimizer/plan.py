@@ -14,15 +14,50 @@ from adamw_jax._decay.forms import Decoupled
 from adamw_jax._decay.held import Held, Norms, norm_rules
 from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._direction.by_path import direction_per_leaf
-from adamw_jax._direction.direction import about
+from adamw_jax._direction.direction import About, about
 from adamw_jax._optimizer.factors import Factors, factors_of, factors_of_run
-from adamw_jax._optimizer.leaves import LeafPlan
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rules.freezing import frozen_flags
 from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules, is_zero
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafPlan:
+    """What an optimizer gives to a leaf. A value is a number or a schedule count -> number.
+
+    Attributes:
+      path, shape, dtype: of the parameter.
+      role, axes, why: see `Leaf`.
+      direction: the name of its direction; `about` has its arguments, too.
+      multiplier: r.
+      l1, l2: of the decay.
+      threshold: l1 of the soft threshold.
+      frozen: whether it is not trained and has no moments.
+      held: whether its norm is held.
+      norm: the rule for its norm as text, "held per matrix"; None without one.
+      normalized: whether its decay follows the coupling of layers that a normalization follows, see `Corrected`.
+      about: facts about its direction.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    role: str
+    axes: str | None
+    why: str
+    direction: str
+    multiplier: ScalarOrSchedule
+    l1: ScalarOrSchedule
+    l2: ScalarOrSchedule
+    threshold: ScalarOrSchedule
+    frozen: bool
+    held: bool
+    norm: str | None
+    normalized: bool
+    about: About
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

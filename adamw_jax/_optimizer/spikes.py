@@ -13,7 +13,7 @@ from adamw_jax._rules.freezing import frozen_flags
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.loop import params_or_updates
+from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Scalar, Updates
 from adamw_jax._tree.width import arithmetic_dtype, as_scalar
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from adamw_jax._rates.named import Named
 from adamw_jax._rates.restarts import WarmRestarts
+from adamw_jax._rates.shapes import Named
 from adamw_jax._tree import checks
 
 

@@ -9,7 +9,8 @@ import jax
 import optax
 
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import extra_arg, map_leaves
+from adamw_jax._tree.loop import map_leaves
+from adamw_jax._tree.stage import extra_arg
 from adamw_jax._tree.typing import Params, Updates
 from adamw_jax._tree.width import as_scalar
 

@@ -8,3 +8,4 @@ from adamw_jax._rules.layers import (
 from adamw_jax._rules.matrices import matrices as matrices
 from adamw_jax._rules.multipliers import scale_by_multipliers as scale_by_multipliers
 from adamw_jax._rules.scaling import Rule as Rule
+from adamw_jax._tree.paths import leaf_paths as leaf_paths

@@ -10,8 +10,8 @@ import optax
 
 from adamw_jax._rules.leaf import Leaf, leaves_of
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import params_or_updates
 from adamw_jax._tree.paths import match_patterns
+from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Updates
 
 _AROUND: contextvars.ContextVar[Mapping[str, Leaf] | None] = contextvars.ContextVar("axes", default=None)

@@ -1,15 +1,16 @@
 """Values of rules: checks of multipliers, positive numbers and decays; resolved values; zeros."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._rules.over_time import check_vector, floating
 from adamw_jax._rules.trees import is_single
-from adamw_jax._tree.checks import check_non_negative, check_number, equals
+from adamw_jax._tree.checks import check_non_negative, check_number, equals, is_traced
 from adamw_jax._tree.typing import Value
 
 Check = Callable[[str, Any], Any]
@@ -25,6 +26,28 @@ class Resolved:
     """
 
     values: list[Any]
+
+
+def floating(number: Any) -> Any:
+    """Return an array, or a JAX or NumPy number, in the default float width, or wider; Python numbers as they are."""
+    if not isinstance(number, (jax.Array, np.ndarray, np.number)):
+        return number
+    default: Any = jnp.result_type(float)
+    is_wide = jnp.issubdtype(number.dtype, jnp.floating) and number.dtype.itemsize >= default.itemsize
+    return number if is_wide and (isinstance(number, jax.Array) or not np.ndim(number)) else number.astype(default)
+
+
+def check_vector(name: str, value: Any) -> Any:
+    """Return an array of numbers >= 0, as floats.
+
+    Raises:
+      ValueError: a number that is negative or not finite. TypeError: other elements.
+    """
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise TypeError(f"`{name}` must have real numbers, one per layer, got {value.dtype.name}")
+    if not is_traced(value) and not (np.isfinite(np.asarray(value, np.float64)) & (np.asarray(value) >= 0)).all():
+        raise ValueError(f"`{name}` must have finite numbers in [0, inf), one per layer, got {value!r}")
+    return floating(value)
 
 
 def check_multiplier(name: str, value: Any) -> Value:
@@ -59,3 +82,22 @@ def is_zero(rules: Any) -> bool:
     """Return True if rules are known to give 0 to every leaf: a number, pairs, patterns or a tree of zeros."""
     values = rules.values if isinstance(rules, Resolved) else jax.tree.leaves(getattr(rules, "value", rules))
     return all(is_single(value) and equals(value, 0) for value in jax.tree.leaves(values))
+
+
+def check_function(name: str, function: Any, schedules: bool = True) -> None:
+    """Raise a TypeError for a function that does not require the two arguments of a rule, path and leaf."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function without a signature
+        return
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = sum(each.kind in positional and each.default is each.empty for each in parameters)
+    takes_all = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
+    if required == 2 or (takes_all and required < 2) or hasattr(function, "check_paths"):
+        return
+    schedule = 'a schedule count -> value is written {"": schedule}; ' if schedules else ""
+    raise TypeError(
+        f"`{name}` must be a rule (path, leaf) -> value where it is a function, got {function!r}, which requires "
+        f"{required} argument{'' if required == 1 else 's'}: {schedule}a rule requires path and leaf; in the place of "
+        "a mask params -> tree give the tree, mask(params)"
+    )

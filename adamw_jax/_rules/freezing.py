@@ -12,7 +12,8 @@ from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree.checks import equals, is_traced
-from adamw_jax._tree.loop import map_leaves, params_or_updates, structure_of
+from adamw_jax._tree.loop import map_leaves
+from adamw_jax._tree.stage import params_or_updates, structure_of
 from adamw_jax._tree.typing import Mask, Params, Rules, Updates
 from adamw_jax._tree.width import is_floating
 

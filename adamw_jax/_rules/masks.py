@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import chex
 import jax
 
-from adamw_jax._rules.functions import check_function
+from adamw_jax._rules.checks import check_function
 from adamw_jax._rules.values import resolve_rules
 from adamw_jax._tree.checks import check_flag
 from adamw_jax._tree.paths import leaf_paths, match_patterns

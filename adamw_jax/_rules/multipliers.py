@@ -9,7 +9,8 @@ import optax
 from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree.checks import equals
-from adamw_jax._tree.loop import map_leaves, params_or_updates
+from adamw_jax._tree.loop import map_leaves
+from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 

@@ -3,35 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from adamw_jax._tree.checks import check_non_negative, is_traced
-from adamw_jax._tree.loop import extra_arg
+from adamw_jax._rules.checks import floating
+from adamw_jax._tree.checks import check_non_negative
+from adamw_jax._tree.stage import extra_arg
 from adamw_jax._tree.typing import Value
-
-
-def floating(number: Any) -> Any:
-    """Return an array, or a JAX or NumPy number, in the default float width, or wider; Python numbers as they are."""
-    if not isinstance(number, (jax.Array, np.ndarray, np.number)):
-        return number
-    default: Any = jnp.result_type(float)
-    is_wide = jnp.issubdtype(number.dtype, jnp.floating) and number.dtype.itemsize >= default.itemsize
-    return number if is_wide and (isinstance(number, jax.Array) or not np.ndim(number)) else number.astype(default)
-
-
-def check_vector(name: str, value: Any) -> Any:
-    """Return an array of numbers >= 0, as floats.
-
-    Raises:
-      ValueError: a number that is negative or not finite. TypeError: other elements.
-    """
-    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
-        raise TypeError(f"`{name}` must have real numbers, one per layer, got {value.dtype.name}")
-    if not is_traced(value) and not (np.isfinite(np.asarray(value, np.float64)) & (np.asarray(value) >= 0)).all():
-        raise ValueError(f"`{name}` must have finite numbers in [0, inf), one per layer, got {value!r}")
-    return floating(value)
 
 
 def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -> list[Any]:

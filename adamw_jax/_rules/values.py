@@ -11,11 +11,11 @@ from adamw_jax._rules.checks import (
     Check as Check,
     Resolved as Resolved,
     check_decay as check_decay,
+    check_function,
     check_multiplier as check_multiplier,
     check_positive as check_positive,
     is_zero as is_zero,
 )
-from adamw_jax._rules.functions import check_function
 from adamw_jax._rules.over_time import check_start as check_start, values_now as values_now
 from adamw_jax._rules.trees import children_of, is_single, is_value as is_value, values_of_tree
 from adamw_jax._tree.paths import leaf_paths, match_patterns

@@ -1,5 +1,6 @@
 """How moments are stored: formats, rounding, the loop that loads and stores them, conversions."""
 
+from adamw_jax._storage.carry import carry_over as carry_over
 from adamw_jax._storage.convert import (
     convert_moments as convert_moments,
     from_optax_adam as from_optax_adam,

@@ -11,8 +11,8 @@ import optax
 
 from adamw_jax._storage.formats import WORDS
 from adamw_jax._storage.loop import PackedMomentsState
-from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.parts import STORED, is_stored_otherwise, parts_of, whole_structure
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import is_hole, unique_paths
 from adamw_jax._tree.width import arithmetic_dtype, with_own_buffers
 

@@ -9,7 +9,7 @@ import optax
 
 from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of, to_float32
 from adamw_jax._tree import checks
-from adamw_jax._tree.loop import extra_arg
+from adamw_jax._tree.stage import extra_arg
 from adamw_jax._tree.typing import Params, Updates
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adamw_jax._tree.loop import params_or_updates, structure_of, with_gradients
 from adamw_jax._tree.parts import form_of, forms_of, is_alike, is_stored_otherwise, kind_of, name_of, parts_of
+from adamw_jax._tree.stage import params_or_updates, structure_of, with_gradients
 from adamw_jax._tree.typing import Params, Updates
 
 CARRY = "carry_over(state, tx.init(params)) takes what fits and begins the rest anew"

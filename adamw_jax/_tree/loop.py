@@ -1,17 +1,15 @@
-"""The loop over the leaves that every stage uses, and the extra arguments that owners pass to stages."""
+"""The loop over the leaves that every stage uses: leaves that are alike share one traced program."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adamw_jax._tree.checks import is_traced, path_text
-from adamw_jax._tree.constants import in_dtype, is_argument, is_array, is_passed, is_seed, join, split
-from adamw_jax._tree.typing import Params, Updates
 from adamw_jax._tree.width import arithmetic_dtype, cast, is_floating
 
 Kernel = Callable[..., tuple[chex.Array, ...]]
@@ -23,85 +21,53 @@ GROUP = 16
 FEW = 2
 """Up to this many equal leaves are inlined instead of sharing a jitted call."""
 
-OWNERS = {
-    "alpha": "with_learning_rate",
-    "count": "with_learning_rate",
-    "eta": "with_schedule",
-    "period": "with_schedule of cosine_warm_restarts",
-}
-"""Extra argument of `update` -> the owner that passes it to the stages inside."""
+
+def _is_passed(number: Any) -> bool:
+    """Return True if a number is an argument of an eager call, so that a new value compiles nothing."""
+    return isinstance(number, (jax.Array, np.ndarray)) or float(number) not in (0.0, 1.0)
 
 
-def extra_arg(name: str, extra_args: dict[str, Any]) -> Any:
-    """Return the extra argument `name`, a scalar.
-
-    Raises:
-      ValueError: the stage is not inside the owner that passes it.
-    """
-    if extra_args.get(name) is None:
-        raise ValueError(f"the extra argument `{name}` must be given: put the stage inside {OWNERS[name]}, got None")
-    return extra_args[name]
+def _is_argument(number: Any) -> bool:
+    """Return True if a number is an argument of a group's program while another program is traced."""
+    return is_traced(number) or jnp.ndim(number) > 0
 
 
-def structure_of(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = None) -> Any:
-    """Return the structure of a tree, `jax.tree.structure`, whose type has no methods in the stubs."""
-    return jax.tree.structure(tree, is_leaf=is_leaf)
+def _is_array(number: Any) -> bool:
+    """Return True if a scalar that all leaves share is an argument while a program is traced: a JAX array."""
+    return isinstance(number, jax.Array)
 
 
-def with_gradients(updates: Updates, params: Params | None) -> Params | None:
-    """Return the parameters that have a gradient: None where the updates are None, as for a model's functions.
-
-    >>> with_gradients({"weight": 1.0, "activation": None}, {"weight": 2.0, "activation": abs})
-    {'activation': None, 'weight': 2.0}
-    """
-    if params is None or structure_of(params) == structure_of(updates):
-        return params
-    try:
-        return jax.tree.map(lambda u, p: None if u is None else p, updates, params, is_leaf=lambda u: u is None)
-    except ValueError:
-        return params
+def _split(value: Any, is_unknown: Callable[[Any], bool]) -> tuple[Any, list[Any]]:
+    """Split a value into the program's constants, hashable, and the numbers that are its arguments."""
+    numbers, structure = jax.tree.flatten(value)
+    unknown = [is_unknown(number) for number in numbers]
+    known = tuple(None if passed else float(number) for number, passed in zip(numbers, unknown, strict=True))
+    return (structure, known), [number for number, passed in zip(numbers, unknown, strict=True) if passed]
 
 
-def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree:
-    """Return the parameters, or the updates where `update` was given no parameters: rules are resolved on this tree.
+def _join(known: Any, unknown: Sequence[Any], dtype: Any) -> Any:
+    """Return the value that `split` took apart, with its constants in a dtype."""
+    structure, numbers = known
+    rest = iter(unknown)
+    return structure.unflatten([next(rest) if number is None else np.asarray(number, dtype)[()] for number in numbers])
 
-    Raises:
-      ValueError: the two differ in structure or in a shape, so that their leaves do not correspond. TypeError: the
-        update of a floating parameter is not floating.
-    """
-    if params is None:
-        return updates
-    if structure_of(params) != structure_of(updates):
-        given, wanted = ([path_text(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (params, updates))
-        pairs = itertools.zip_longest(given, wanted)
-        where = next((f", first {a!r} against {b!r}" for a, b in pairs if a != b), "")
-        kinds = "" if where else f": {jax.tree.structure(params)} against {jax.tree.structure(updates)}"
-        raise ValueError(
-            "`params` must have the structure of the updates, the same leaves in the same order, got "
-            f"{len(given)} leaves against {len(wanted)}{where}{kinds}"
-        )
-    for i, (p, u) in enumerate(zip(jax.tree.leaves(params), jax.tree.leaves(updates), strict=True)):
-        is_alike = jnp.shape(p) == jnp.shape(u)
-        if not is_floating(p) or (is_alike and is_floating(u)):
-            continue
-        where = path_text(jax.tree.leaves_with_path(params)[i][0])
-        if not is_alike:
-            raise ValueError(
-                f"`updates` must have the shapes of `params`, {jnp.shape(p)} at {where!r}, got {jnp.shape(u)}"
-            )
-        raise TypeError(
-            f"`updates` must have real floating leaves where `params` has, got "
-            f"{jax.dtypes.result_type(u).name} at {where!r}"
-        )
-    return params
+
+def _in_dtype(number: Any, dtype: Any) -> Any:
+    """Return a number, or an array of them, in a dtype."""
+    return jax.lax.convert_element_type(number, dtype) if isinstance(number, jax.Array) else np.asarray(number, dtype)
+
+
+def _is_seed(scalar: Any) -> bool:
+    """Return True for the integers among the scalars, which kernels use as bits; in the rules integers are numbers."""
+    return isinstance(scalar, jax.Array) and not is_floating(scalar)
 
 
 def _run(kernel: Kernel, known: Any, scalars: Any, leaves: Any, unknown: Any) -> list[chex.Array]:
     known_scalars, known_value = known
     dtype = arithmetic_dtype(*leaves)
     shape = jnp.shape(leaves[0])
-    value = join(known_value, [jnp.broadcast_to(x, shape) if jnp.ndim(x) else x for x in unknown], dtype)
-    new = kernel(join(known_scalars, scalars, dtype), *(cast(leaf, dtype) for leaf in leaves), *value)
+    value = _join(known_value, [jnp.broadcast_to(x, shape) if jnp.ndim(x) else x for x in unknown], dtype)
+    new = kernel(_join(known_scalars, scalars, dtype), *(cast(leaf, dtype) for leaf in leaves), *value)
     return [jax.lax.convert_element_type(out, jnp.result_type(leaf)) for out, leaf in zip(new, leaves, strict=False)]
 
 
@@ -162,9 +128,9 @@ def map_leaves(
                 f"got {[*map(jnp.shape, row)]} at {path!r}"
             )
     is_program = any(map(is_traced, (leaf for row in rows for leaf in row)))
-    split_value = functools.partial(split, is_unknown=is_argument if is_program else is_passed)
+    split_value = functools.partial(_split, is_unknown=_is_argument if is_program else _is_passed)
     splits = [split_value(())] * len(rows) if values is None else [split_value((value,)) for value in values]
-    known_scalars, unknown_scalars = split(tuple(scalars), is_array if is_program else is_passed)
+    known_scalars, unknown_scalars = _split(tuple(scalars), _is_array if is_program else _is_passed)
     kinds: dict[Any, list[int]] = {}
     for index, (row, (known, _)) in enumerate(zip(rows, splits, strict=True)):
         kinds.setdefault((known, tuple(map(_kind, row))), []).append(index)
@@ -173,8 +139,8 @@ def map_leaves(
         row = rows[indices[0]]
         dtype = arithmetic_dtype(*row)
         call = functools.partial(_run if len(indices) <= FEW and any(map(is_traced, row)) else _leaf, kernel)
-        shared = (known_scalars, known), [x if is_seed(x) else in_dtype(x, dtype) for x in unknown_scalars]
-        inputs = [(rows[index], [in_dtype(number, dtype) for number in splits[index][1]]) for index in indices]
+        shared = (known_scalars, known), [x if _is_seed(x) else _in_dtype(x, dtype) for x in unknown_scalars]
+        inputs = [(rows[index], [_in_dtype(number, dtype) for number in splits[index][1]]) for index in indices]
         whole = len(inputs) - len(inputs) % GROUP
         new = [_group(kernel, *shared, inputs[start : start + GROUP]) for start in range(0, whole, GROUP)]
         new.append([call(*shared, *each) for each in inputs[whole:]])

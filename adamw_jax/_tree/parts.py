@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adamw_jax._tree.checks import path_text
-from adamw_jax._tree.loop import structure_of
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import unique_paths
 
 STORED = frozenset(("moments", "mu", "nu", "nu_max", "trace"))

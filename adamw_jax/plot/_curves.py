@@ -12,8 +12,7 @@ import optax
 
 from adamw_jax._explain.explain import explain
 from adamw_jax._optimizer.factors import Factors, restarts_of, values_at
-from adamw_jax._optimizer.leaves import LeafPlan
-from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.plan import LeafPlan, Plan
 from adamw_jax._tree import checks
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -5,8 +5,8 @@ from typing import TypeVar
 import jax
 
 from adamw_jax._tree.fit import CONVERT
-from adamw_jax._tree.loop import structure_of
 from adamw_jax._tree.parts import forms_of, is_alike, is_stored_otherwise, name_of, parts_of, whole_structure
+from adamw_jax._tree.stage import structure_of
 
 State = TypeVar("State")
 
