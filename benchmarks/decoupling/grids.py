@@ -21,19 +21,20 @@ def slug(title):
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def save(part, title, begin, found):
-    """Write results/decoupling/<part>-<title>.json, with the machine, the command and the seconds since `begin`."""
-    RAW.mkdir(exist_ok=True)
+def save(part, title, begin, found, folder=None):
+    """Write <part>-<title>.json to a folder, results/decoupling; with the machine and the seconds since `begin`."""
+    folder = folder or RAW
+    folder.mkdir(exist_ok=True)
     seconds = {"wall s": round(time.time() - begin[0]), "CPU s": round(time.process_time() - begin[1])}
     found = json.loads(json.dumps(found), parse_float=lambda number: float(f"{float(number):.5g}"))
     text = json.dumps({"title": title, "machine": machine() | seconds, "found": found})
-    (RAW / f"{part}-{slug(title)}.json".replace("--", "-")).write_text(text + "\n")
+    (folder / f"{part}-{slug(title)}.json".replace("--", "-")).write_text(text + "\n")
     print(f"{part}: {title}, {seconds}", flush=True)
 
 
-def load(part):
+def load(part, folder=None):
     """Return {title: (machine, found)} of what was measured."""
-    files = [json.loads(path.read_text()) for path in sorted(RAW.glob(f"{part}-*.json"))]
+    files = [json.loads(path.read_text()) for path in sorted((folder or RAW).glob(f"{part}-*.json"))]
     return {file["title"]: (file["machine"], file["found"]) for file in files}
 
 

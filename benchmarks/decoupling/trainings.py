@@ -56,8 +56,8 @@ def loss_of(regime, params, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(regime.logits(params, x, None), y).mean()
 
 
-def fit(regime, tx, params, training, key, updates, every=None):
-    """Return the parameters after `updates` steps; with `every`, a tree of them after each so many."""
+def run(regime, tx, params, training, key, updates, every=None):
+    """Return parameters and state after `updates` steps, and the parameters after each `every` of them."""
     x, y = training
 
     def step(carry, now):
@@ -79,7 +79,12 @@ def fit(regime, tx, params, training, key, updates, every=None):
 
     keys = jax.random.split(key, updates).reshape(-1, every or updates)
     counts = jnp.arange(updates).reshape(keys.shape)
-    (params, _), along = jax.lax.scan(block, (params, tx.init(params)), (keys, counts))
+    return jax.lax.scan(block, (params, tx.init(params)), (keys, counts))
+
+
+def fit(regime, tx, params, training, key, updates, every=None):
+    """Return the parameters after `updates` steps; with `every`, a tree of them after each so many."""
+    (params, _), along = run(regime, tx, params, training, key, updates, every)
     return params if every is None else along
 
 

@@ -1,0 +1,1 @@
+"""What an average of the weights is worth, under five schedules."""
