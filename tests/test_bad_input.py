@@ -12,6 +12,10 @@ from adamw_jax._rules.leaf import leaves_of, require_axes
 
 PARAMS = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
 RESTARTS = aj.cosine_warm_restarts(5)
+TRAINED = (
+    "take those that are trained, as nnx.state(model, nnx.Param) or equinox.filter(model, equinox.is_inexact_array), "
+    "or freeze it"
+)
 NAN, INF = float("nan"), float("inf")
 LETTERS = 'say it by a rule, axes={"<pattern>": "<letters>"}, with s for a stack, i for inputs, o for outputs'
 
@@ -331,17 +335,17 @@ ROWS = [
     (
         lambda: init(aj.adamw(0.1), {"n": jnp.ones(2, int)}),
         TypeError,
-        "`params` must have real floating leaves, got int32 at 'n'",
+        "`params` must have real floating leaves, got int32 at 'n': " + TRAINED,
     ),
     (
         lambda: init(aj.sgdw(0.1), {"z": jnp.ones(2, complex)}),
         TypeError,
-        "`params` must have real floating leaves, got complex64 at 'z'",
+        "`params` must have real floating leaves, got complex64 at 'z': " + TRAINED,
     ),
     (
         lambda: init(aj.nadamw(0.1), jnp.ones(2, bool)),
         TypeError,
-        "`params` must have real floating leaves, got bool at 'the only leaf'",
+        "`params` must have real floating leaves, got bool at 'the only leaf': " + TRAINED,
     ),
     (
         lambda: update(aj.adamw(0.1, weight_decay=0.1)),
@@ -408,7 +412,11 @@ ROWS = [
     ),
     (lambda: aj.linear(100, end=1.5), ValueError, "`end` must be a finite number in [0, 1], got 1.5"),
     (lambda: aj.cosine(100, end=-0.1), ValueError, "`end` must be a finite number in [0, 1], got -0.1"),
-    (lambda: aj.cosine(0.5), ValueError, "`updates` must be an integer from 1 to 2147483647, got 0.5"),
+    (
+        lambda: aj.cosine(0.5),
+        ValueError,
+        "`updates` must be an integer from 1 to 2147483647, got 0.5: a count, not a share or a rate",
+    ),
     (lambda: aj.cosine_warm_restarts(0), ValueError, "`period` must be an integer from 1 to 2147483647, got 0"),
     (lambda: aj.cosine_warm_restarts(2.5), ValueError, "`period` must be an integer from 1 to 2147483647, got 2.5"),
     (
@@ -903,6 +911,113 @@ ROWS = [
         "`direction` must tell of what kind a direction is, one of 'adam', 'muon', 'momentum', where its name does "
         "not, got 'chain': transfer(..., direction='adam') or direction={pattern: kind}",
     ),
+    (
+        lambda: aj.adamw(0.1, 0.01),
+        TypeError,
+        "adamw() takes 'learning_rate' by position, and other arguments by name, as weight_decay=1e-4, got 2 by "
+        "position",
+    ),
+    (
+        lambda: aj.adamw(0.1, clipnorm=1.0),
+        TypeError,
+        "adamw() has no argument `clipnorm`: use optax.chain(optax.clip_by_global_norm(1.0), ...)",
+    ),
+    (
+        lambda: aj.adamw(aj.cosine(5)),
+        ValueError,
+        "`learning_rate` must be the peak, a number, with a schedule of factors, whose peak is 1, got "
+        "cosine(updates=5, warmup=0, end=0.0): write learning_rate=peak, schedule=cosine(updates=5, warmup=0, end=0.0)",
+    ),
+    (
+        lambda: aj.cosine(5, decay_steps=3),
+        TypeError,
+        "cosine() got an unexpected keyword argument 'decay_steps': its arguments are updates, warmup, end",
+    ),
+    (
+        lambda: init(aj.adamw(lambda count: None)),
+        TypeError,
+        "`learning_rate(count)` must be a number or a JAX scalar, got None of type NoneType",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, schedule=lambda count: jnp.ones(2))),
+        TypeError,
+        "`schedule(count)` must be a number or a JAX scalar, got Array([1., 1.], dtype=float32) of type ArrayImpl",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=jax.tree.map(lambda p: p.ndim > 1, PARAMS))),
+        TypeError,
+        "`weight_decay at 'dense/bias'` must be a number, got False: a mask says which leaves and not how much; give "
+        "jax.tree.map(lambda flag: number * flag, mask), or {pattern: number}",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay=["kernel"])),
+        TypeError,
+        "`weight_decay` must be {pattern: value} where it has patterns, got ['kernel']",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, weight_decay={"['dense']['kernel']": 0.01})),
+        ValueError,
+        '`weight_decay` must have keys joined by "/" as patterns, as leaf_paths(params) shows them, got '
+        """"['dense']['kernel']\"""",
+    ),
+    (
+        lambda: aj.adamw(0.1, weight_decay=aj.matrices),
+        TypeError,
+        "`weight_decay` must be a rule where it is a function, got matrices itself: call matrices(...)",
+    ),
+    (
+        lambda: init(aj.adamw(0.1, freeze=True)),
+        TypeError,
+        "`freeze` must say which leaves, by patterns, flags or a function, got True",
+    ),
+    (
+        lambda: init(aj.adamw(0.1), {"act": jnp.tanh, "w": jnp.ones(2)}),
+        TypeError,
+        "`params` must have arrays or shapes as leaves, got a PjitFunction at 'act': filter a model, as with "
+        "equinox.filter(model, equinox.is_array)",
+    ),
+    (
+        lambda: aj.adamw(0.1).update({"dense": {**PARAMS["dense"], "bias": None}}, init(aj.adamw(0.1)), PARAMS),
+        ValueError,
+        "`updates` must have a gradient for every parameter that `init` was given, got None at 'dense/bias': give "
+        "zeros, or an optimizer with freeze= for what is not trained",
+    ),
+    (
+        lambda: aj.observe(aj.adamw),
+        TypeError,
+        "`tx` must be an optax.GradientTransformation, got <function>: call it, as in adamw(1e-3)",
+    ),
+    (
+        lambda: aj.fsdp_shardings(PARAMS, mesh=None),
+        TypeError,
+        "`mesh` must be a mesh, as jax.make_mesh returns it, got None",
+    ),
+    (
+        lambda: aj.Ema(0.999),
+        ValueError,
+        "`half_life` must be a number of updates, got 0.999: an average that keeps 0.999 of itself has the "
+        "half-life log(0.5) / log(0.999) = 693",
+    ),
+    (
+        lambda: aj.explain(aj.adamw(0.1)),
+        TypeError,
+        "`params` must be given, the parameters or their shapes, got None",
+    ),
+    (
+        lambda: jax.jit(lambda rate: aj.explain(aj.adamw(rate), PARAMS) and rate)(0.1),
+        TypeError,
+        "`tx` must have known numbers to be explained, got a traced one: call it outside of jit",
+    ),
+    (
+        lambda: aj.from_optax_adam(init(optax.sgd(0.1)), init(aj.adamw(0.1))),
+        ValueError,
+        "`optax_state` must contain the moments of one Adam, got 0 in a tuple",
+    ),
+    (
+        lambda: aj.layerwise_multipliers(PARAMS, 75),
+        ValueError,
+        "`rate` must be a finite number in (0, 1], got 75",
+    ),
 ]
 
 
@@ -927,3 +1042,35 @@ def test_a_traced_bad_value_does_not_break_the_trace(preset):
         return tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0]
 
     assert jax.tree.structure(jax.jit(update)(-1.0)) == jax.tree.structure(PARAMS)
+
+
+WARNED = {
+    "`weight_decay` of 0.1 at 'dense/kernel' halves a weight in 6.6 updates, for coupling='schedule'": (
+        lambda: init(aj.adamw(0.1, weight_decay=aj.matrices(0.1)))
+    ),
+    "`weight_decay` of 5 at 'dense/kernel' halves a weight at once, at a learning rate of 0.2": (
+        lambda: init(aj.adamw(0.2, weight_decay=aj.matrices(5.0), coupling="learning_rate"))
+    ),
+    "`weight_decay` of l1 0.1 at 'dense/kernel' moves every weight by 0.1": (
+        lambda: init(aj.adamw(0.1, weight_decay=aj.matrices((0.1, 0.0))))
+    ),
+    "`schedule` is at most 0.0003 and multiplies the learning rate": (
+        lambda: init(aj.adamw(0.1, schedule=lambda count: jnp.float32(3e-4)))
+    ),
+    "`schedule`: the run of 6 updates ends 1 after a restart": (
+        lambda: aj.explain(aj.adamw(0.1, schedule=aj.cosine_warm_restarts(5, t_mult=4)), PARAMS, updates=6)
+    ),
+    "`decay` does nothing, for there is no decay": lambda: aj.explain(aj.adamw(0.1, decay="cautious"), PARAMS),
+}
+
+
+@pytest.mark.parametrize("text", WARNED)
+def test_a_number_of_another_unit_is_a_warning(text):
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}"):
+        WARNED[text]()
+
+
+def test_a_multiplier_as_small_as_a_rate_is_flagged():
+    rows = aj.explain(aj.adamw(1e-3, lr_multipliers={"kernel": 1e-4}), PARAMS).rows
+    told = ("multiplier of 0.001 or less: it multiplies the rate",)
+    assert {row["path"]: row["flags"] for row in rows} == {"dense/bias": (), "dense/kernel": told}

@@ -341,7 +341,7 @@ BAD = {
         lambda: aj.layerwise_multipliers(PARAMS, depth=r"block_(\d)", first="stem"),
         "every pattern of `first` must match a parameter path, got 'stem'",
     ),
-    "rate by depth": (lambda: aj.layerwise_multipliers(PARAMS, 0.0), r"`rate` must be .* in \(0, inf\), got 0"),
+    "rate by depth": (lambda: aj.layerwise_multipliers(PARAMS, 0.0), r"`rate` must be .* in \(0, 1\], got 0"),
     "base": (
         lambda: aj.width_multipliers(PARAMS, {"embed": jnp.ones((4, 3))}),
         "`base_params` must have the structure of `params`",

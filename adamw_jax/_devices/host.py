@@ -129,7 +129,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         pattern = re.compile(parts)
     except re.error as error:
         raise ValueError(f"`parts` must be a regular expression, got {parts!r}: {error}") from error
-    inner = optax.with_extra_args_support(inner)
+    inner = checks.check_transformation("inner", inner)
 
     def chosen(path: Any, leaf: Any) -> bool:
         return jax.typeof(leaf).ndim > 0 and pattern.search(checks.path_text(path)) is not None

@@ -151,6 +151,8 @@ class _Split:
     """Refine a placement over mesh axes that it does not use yet."""
 
     def __init__(self, mesh: Mesh | AbstractMesh, axis: str | Sequence[str], min_size: int) -> None:
+        if not isinstance(mesh, (Mesh, AbstractMesh)):
+            raise TypeError(f"`mesh` must be a mesh, as jax.make_mesh returns it, got {mesh!r}")
         self.axes = (axis,) if isinstance(axis, str) else tuple(axis)
         for name in self.axes:
             checks.check_choice("axis", name, mesh.axis_names)

@@ -1,7 +1,8 @@
 """What every parameter gets, as a table, before training."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import chex
@@ -39,6 +40,18 @@ def _totals(rows: list[dict[str, Any]], paths: tuple[str, ...], of_leaves: int, 
     }
 
 
+@contextlib.contextmanager
+def _known_numbers() -> Iterator[None]:
+    """Say what JAX's error means, where a number of the optimizer is traced."""
+    try:
+        yield
+    except jax.errors.JAXTypeError as error:
+        raise TypeError(
+            "`tx` must have known numbers to be explained, got a traced one: call it outside of jit"
+        ) from error
+
+
+@_known_numbers()
 def explain(
     tx: optax.GradientTransformation | Callable[..., optax.GradientTransformation],
     params: chex.ArrayTree = None,
@@ -98,6 +111,8 @@ def explain(
     """
     tx, params = unpacked(tx, params)
     tx = made_by(tx, arguments)
+    if params is None:
+        raise TypeError("`params` must be given, the parameters or their shapes, got None")
     if updates_per_epoch is not None:
         checks.check_number("updates_per_epoch", updates_per_epoch, low=0, open_low=True)
     shapes, paths = abstract(params), leaf_paths(params)
@@ -128,7 +143,7 @@ def explain(
         for row, exchange in zip(rows, exchanges_of(plan.direction, placed, mesh, axes=plan.axes), strict=True):
             row |= {} if exchange is None else exchange.row
     peak, eta = float(factors.rate.max()), float(factors.eta.max())
-    texts = rule_warnings(plan, trained) + plan_warnings(plan, eta, at) + state_warnings(plan, state)
+    texts = rule_warnings(plan, trained) + plan_warnings(plan, eta, at, updates) + state_warnings(plan, state)
     for text in texts:
         warnings.warn(text, stacklevel=2)
     summary = {

@@ -19,7 +19,11 @@ from adamw_jax._tree.paths import leaf_paths
 
 def unpacked(tx: Any, params: Any) -> tuple[Any, Any]:
     """Return a Keras model or optimizer as a transformation and its parameters; anything else as it is."""
-    if hasattr(tx, "trainable_variables") and hasattr(tx, "optimizer"):
+    if hasattr(tx, "trainable_variables") and hasattr(tx, "compile"):
+        if getattr(tx, "optimizer", None) is None:
+            raise TypeError(
+                f"`tx` must have an optimizer where it is a model, got a {type(tx).__name__}: compile it first"
+            )
         tx, params = tx.optimizer, tx.trainable_variables
     tx = getattr(tx, "inner_optimizer", tx)
     return tx.as_optax(params) if hasattr(tx, "as_optax") else (tx, params)
@@ -33,13 +37,17 @@ def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
         return tx
     if callable(tx):
         return tx(**arguments)
-    raise TypeError(f"`tx` must come from a preset, or hold an optimizer from one, got {type(tx).__name__}")
+    remedy = ": give its `tx`" if hasattr(tx, "tx") else ""
+    if type(tx).__module__.startswith("keras."):
+        remedy = ": in Keras, that is adamw_jax.keras.OptaxOptimizer(adamw, learning_rate, options=...)"
+    raise TypeError(f"`tx` must come from a preset, or hold an optimizer from one, got {type(tx).__name__}{remedy}")
 
 
 def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], chex.ArrayTree]:
     """Return every optimizer inside with the shapes that it trains, and the shapes of the state."""
     with initialized() as found, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`weight_decay` of")  # the table's flags say it
+        # The table's flags and warnings say it.
+        warnings.filterwarnings("ignore", message="`weight_decay` of|`schedule` is at most")
         # A function of its own for each call: JAX does not run one again whose shapes it knows.
         state = jax.eval_shape(lambda params: tx.init(params), shapes)
     inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}

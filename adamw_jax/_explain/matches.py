@@ -7,10 +7,11 @@ from typing import Any
 import chex
 import numpy as np
 
+from adamw_jax._decay.forms import Decoupled
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.owner import ScheduleState
 from adamw_jax._rates.restarts import WarmRestarts
-from adamw_jax._rules.values import kind_of, patterns_of
+from adamw_jax._rules.values import is_zero, kind_of, patterns_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths, match_patterns, shadowed_patterns
 from adamw_jax._tree.state import nodes_of, value_of
@@ -55,21 +56,34 @@ def rule_warnings(plan: Plan, params: chex.ArrayTree) -> list[str]:
     return texts
 
 
-def plan_warnings(plan: Plan, eta: float, at: int | None) -> list[str]:
+def plan_warnings(plan: Plan, eta: float, at: int | None, updates: int | None) -> list[str]:
     """Return warnings about the options that all parameters share.
 
     Args:
       plan: the options.
       eta: the largest factor of the schedule.
       at: the count that the table is for; None is a run.
+      updates: length of the run, if it is known.
     """
-    if plan.schedule is None or at is not None or 0.1 <= eta <= 10 or eta == 0:
-        return []
-    what = "an infinite number" if eta == float("inf") else f"{eta:.3g}"
-    return [
-        f"`schedule`: the largest factor is {what}, but the factor multiplies the learning rate and should be near 1: "
-        "a schedule of learning rates is `learning_rate`, or `schedule` after a division by its peak"
-    ]
+    texts = []
+    if plan.schedule is not None and at is None and eta != 0 and not 0.1 <= eta <= 10:
+        what = "an infinite number" if eta == float("inf") else f"{eta:.3g}"
+        texts.append(
+            f"`schedule`: the largest factor is {what}, but the factor multiplies the learning rate and should be near "
+            "1: a schedule of learning rates is `learning_rate`, or `schedule` after a division by its peak"
+        )
+    if isinstance(plan.schedule, WarmRestarts) and updates is not None:
+        position = plan.schedule.position(int(updates) - 1)
+        into, cycle = int(position.t_cur) + 1, int(position.cycle)
+        if cycle > 0 and into < int(position.period) / 10:
+            texts.append(
+                f"`schedule`: the run of {updates} updates ends {into} after a restart, near the peak: "
+                "cosine(updates) is one fall that stays at its end"
+            )
+    if is_zero(plan.weight_decay) and is_zero(plan.proximal_l1):
+        idle = {"decay": type(plan.form) is not Decoupled, "normalize_decay": plan.factor.normalize_decay is not None}
+        texts += [f"`{name}` does nothing, for there is no decay" for name, is_given in idle.items() if is_given]
+    return texts
 
 
 def state_warnings(plan: Plan, state: Any) -> list[str]:

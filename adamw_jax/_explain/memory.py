@@ -14,15 +14,14 @@ from adamw_jax._tree.state import parameter_of
 def abstract(params: chex.ArrayTree) -> chex.ArrayTree:
     """Return the shapes and dtypes of parameters, or of what stands for them."""
 
-    def shape_of(path: Any, leaf: Any) -> Any:
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) and not checks.is_number(leaf):
-            where = checks.path_text(path)
-            raise TypeError(f"`params` must have arrays or their shapes as leaves, got {leaf!r} at {where!r}")
+    checks.check_arrays("params", params)
+
+    def shape_of(leaf: Any) -> Any:
         dtype = jax.dtypes.result_type(leaf)
         extended = jnp.issubdtype(dtype, jax.dtypes.extended)
         return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype if extended else jax.dtypes.canonicalize_dtype(dtype))
 
-    return jax.tree_util.tree_map_with_path(shape_of, params)
+    return jax.tree.map(shape_of, params)
 
 
 def _bytes(leaf: Any) -> int:

@@ -123,6 +123,7 @@ def flags_of(row: dict[str, Any], leaf: LeafPlan, aliases: list[str], updates: i
         "a leaf of 0 or 1 axes is decayed": decays and len(row["shape"]) < 2 and not still,
         "a bias, scale or norm is decayed": decays and len(row["shape"]) >= 2 and is_vector and not still,
         "frozen but holds state: see freeze=": still and not row["frozen"] and row["state_bytes"] > 0,
+        "multiplier of 0.001 or less: it multiplies the rate": 0 < row["multiplier"] <= 1e-3 and not row["moves"],
         "decay takes away more than the weight": row["decay"] > 1,
         f"decay halves the weight in {half_life:.2g} updates": half_life < FEW and row["decay"] <= 1,
         f"decay per update below the resolution of {row['dtype']}": 0 < row["decay"] < resolution,

@@ -121,7 +121,7 @@ def with_average(
     storage = storage_of("store", store)
     if storage.packs:
         raise ValueError(f"`store` must be None, bfloat16, float32 or float64: an average is one tree, got {store!r}")
-    tx = optax.with_extra_args_support(tx)
+    tx = checks.check_transformation("tx", tx)
 
     def left_out(params: Params) -> list[bool]:
         return [False] * len(jax.tree.leaves(params)) if but is None else resolve_mask("but", but, params)

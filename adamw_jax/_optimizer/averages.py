@@ -68,6 +68,11 @@ class Ema(Average):
             raise ValueError("`half_life` must be given, a number of updates > 0, or `power`, got None for both")
         if self.half_life is not None:
             checks.check_number("half_life", self.half_life, low=0, open_low=True)
+            if not checks.is_traced(self.half_life) and 0.9 <= self.half_life < 1:
+                raise ValueError(
+                    f"`half_life` must be a number of updates, got {self.half_life}: an average that keeps "
+                    "0.999 of itself has the half-life log(0.5) / log(0.999) = 693"
+                )
         checks.check_count("start", self.start, low=0)
         if self.power is not None:
             checks.check_non_negative("power", self.power)

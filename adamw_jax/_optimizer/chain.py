@@ -91,8 +91,8 @@ def decoupled(
         decay under coupling="schedule", whose eta it would hide; at `init`, rules that do not fit the parameters.
 
     Warns:
-      UserWarning: at `init`, a decay that the learning rate does not multiply and that takes 0.05 or more of a weight
-        per update, as another library's number does.
+      UserWarning: at `init`, a decay that takes 0.05 or more of a weight per update, as another library's number does
+        where the learning rate does not multiply it; an l1 that takes as much; a schedule that has the size of rates.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithms 1 and 2.
 

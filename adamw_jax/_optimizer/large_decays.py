@@ -1,20 +1,29 @@
-"""A warning about decays that were meant for another coupling."""
+"""Warnings about numbers of another unit: a decay for another coupling, learning rates as a schedule."""
 
 import math
 import warnings
 from typing import Any
 
 import chex
+import jax
 import numpy as np
 
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._decay.factor import normalization, scaled
+from adamw_jax._optimizer.factors import values_at
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.restarts import WarmRestarts
+from adamw_jax._rates.shapes import Named
 from adamw_jax._rules.freezing import frozen_flags
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
+
+COUNTS = np.array([0, *(step * 10**power for power in range(6) for step in (1, 3))])
+"""Counts at which a schedule is looked at: half a decade from one to the next."""
+
+SMALL = 0.02
+"""A schedule that is no larger at any of `COUNTS` is likely to be one of learning rates."""
 
 LARGE = 0.05
 """The share of a weight from which on a decay per update is likely to be another library's number."""
@@ -25,16 +34,35 @@ def _known(value: Any) -> float:
     return 1.0 if value is None or callable(value) or checks.is_traced(value) else float(value)
 
 
-def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
-    """Warn where a decay that the learning rate does not multiply takes a large share of a weight per update.
+def warn_of_rates(schedule: Any) -> None:
+    """Warn where a function that is the schedule has the size of learning rates, at some counts of a long run."""
+    if not callable(schedule) or isinstance(schedule, (Named, WarmRestarts)):
+        return
+    try:
+        with jax.ensure_compile_time_eval():
+            peak = float(values_at(schedule, COUNTS).max())
+    except (TypeError, ValueError):  # a function of traced numbers, or one that takes plain integers only
+        return
+    if 0 < peak <= SMALL:
+        warnings.warn(
+            f"`schedule` is at most {peak:.3g} and multiplies the learning rate: a schedule of learning rates is "
+            "`learning_rate`, or `schedule` after a division by its peak",
+            stacklevel=2,
+        )
 
-        share = eta n r' l2 >= 0.05,      half-life = log(1/2) / log(1 - share)
+
+def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
+    """Warn where a decay takes a large share of a weight per update, or an l1 as much from a weight of any size.
+
+        share = c n r' l2 >= 0.05,      half-life = log(1/2) / log(1 - share)
 
     Args:
       plan: the options with resolved rules.
       params: the parameters, or their shapes.
     """
-    if plan.factor.c.needs_alpha:
+    is_known = not callable(plan.learning_rate) and not checks.is_traced(plan.learning_rate)
+    rate, by_rate = _known(plan.learning_rate), plan.factor.c.needs_alpha
+    if by_rate and not is_known:
         return
     restarts = plan.schedule if isinstance(plan.schedule, WarmRestarts) else None
     eta = _known(plan.schedule if restarts is None else restarts.eta_max) if plan.factor.c.needs_eta else 1.0
@@ -49,21 +77,29 @@ def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
         frozen_flags(plan.freeze, params),
         strict=True,
     )
-    for path, (_, l2), r, frozen in rows:
-        if frozen or any(callable(x) or checks.is_traced(x) for x in (l2, r)):
+    for path, (l1, l2), r, frozen in rows:
+        if frozen or any(callable(x) or checks.is_traced(x) for x in (l1, l2, r)):
             continue
-        shares = eta * n * np.asarray(scaled(l2, r), np.float64)
-        share, decay = float(shares.max()), float(np.max(l2))
+        c = eta * rate if by_rate else eta
+        subtracted, share = (float(np.max(c * n * np.asarray(scaled(x, r), np.float64))) for x in (l1, l2))
+        decay = float(np.max(l2))
+        if subtracted >= LARGE:
+            warnings.warn(
+                f"`weight_decay` of l1 {float(np.max(l1)):g} at {path!r} moves every weight by "
+                f"{subtracted:.2g} towards 0 in an update, whatever its size: a pair is (l1, l2)",
+                stacklevel=2,
+            )
+            return
         if share < LARGE:
             continue
         half_life = "at once" if share >= 1 else f"in {math.log(0.5) / math.log1p(-share):.2g} updates"
-        is_known = not callable(plan.learning_rate) and not checks.is_traced(plan.learning_rate)
-        rate = _known(plan.learning_rate)
         there = f"{decay:g} * {rate:g} = {decay * rate:.3g}" if is_known else "it times the learning rate"
-        warnings.warn(
-            f"`weight_decay` of {decay:g} at {path!r} halves a weight {half_life}, for coupling={plan.factor.c.name!r} "
-            f"does not multiply it by the learning rate: the {decay:g} of optax, PyTorch and Keras is {there} here, "
-            "see convert_decay; coupling='learning_rate' takes their number as it is",
-            stacklevel=2,
-        )
+        why = f"at a learning rate of {rate:g}, which multiplies it"
+        if not by_rate:
+            why = (
+                f"for coupling={plan.factor.c.name!r} does not multiply it by the learning rate: the {decay:g} of "
+                f"optax, PyTorch and Keras is {there} here, see convert_decay; coupling='learning_rate' takes their "
+                "number as it is"
+            )
+        warnings.warn(f"`weight_decay` of {decay:g} at {path!r} halves a weight {half_life}, {why}", stacklevel=2)
         return

@@ -120,7 +120,7 @@ def observe(
     checks.check_count("every", every)
     plan = plan_of(tx)
     letters = plan.axes if axes is None and plan is not None else axes
-    tx = optax.with_extra_args_support(tx)
+    tx = checks.check_transformation("tx", tx)
 
     def over(tree: chex.ArrayTree) -> list[Axes]:
         return list(map(matrix_axes, leaves_of(tree, letters)))

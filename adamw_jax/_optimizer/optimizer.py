@@ -10,7 +10,7 @@ import optax
 
 from adamw_jax._decay.forms import Decoupled
 from adamw_jax._direction.direction import about
-from adamw_jax._optimizer.large_decays import warn_of_large_decays
+from adamw_jax._optimizer.large_decays import warn_of_large_decays, warn_of_rates
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._tree import checks
 from adamw_jax._tree.stage import Noted, facts_of, params_or_updates
@@ -41,6 +41,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
         def init(params: Params) -> optax.OptState:
             if (found := _INITIALIZED.get(None)) is not None:
                 found.append((plan, params))
+            checks.check_arrays("params", params)
             return inner(params)
 
         return cls(init, Noted(update, plan))
@@ -84,6 +85,7 @@ def made_per_tree(
     def init(params: Params) -> optax.OptState:
         resolved = plan.resolved(params)
         warn_of_large_decays(resolved, params)
+        warn_of_rates(plan.schedule)
         return make(resolved).init(params)
 
     def update(

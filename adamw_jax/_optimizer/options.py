@@ -40,7 +40,14 @@ REMEDIES = {
     "nesterov": "use `nadamw`, or `sgdw` with nesterov=True",
     "mu_dtype": "use `moment_dtype`",
     "lr": "use `learning_rate`",
+    "wd": "use `weight_decay`",
     "betas": "use `b1` and `b2`",
+    "beta_2": "use `b2`",
+    "epsilon": "use `eps`",
+    **dict.fromkeys(
+        ("clipnorm", "clipvalue", "global_clipnorm"), "use optax.chain(optax.clip_by_global_norm(1.0), ...)"
+    ),
+    **dict.fromkeys(("total_iterations", "use_cosine_annealing"), "use schedule=cosine(updates), and normalize_decay="),
 }
 """Arguments of other libraries -> what stands for them here."""
 
@@ -50,6 +57,8 @@ PLACES = {
     "adam": "adamw without a decay, or scale_by_adam()",
     "nadam": "nadamw without a decay, or scale_by_nadam()",
     "sgd": "sgdw without a decay, or scale_by_momentum()",
+    "warmup_cosine_decay_schedule": "cosine(updates, warmup), a schedule of factors",
+    "cosine_decay_schedule": "cosine(updates), a schedule of factors",
     "Strength": "DecayFactor",
     "keras": "import adamw_jax.keras",
     "plot": "import adamw_jax.plot",
@@ -80,6 +89,8 @@ def where_is(name: str, names: Iterable[str]) -> str:
     place = PLACES.get(name)
     if place is None and hasattr(optax, f"scale_by_{name}"):
         place = f"decoupled(optax.scale_by_{name}(), learning_rate, ...)"
+    if place is None and hasattr(optax, name):
+        place = f"optax.{name}"
     remedy = nearest(name, names) if place is None else f"use {place}"
     return f"module 'adamw_jax' has no attribute {name!r}: {remedy}"
 
@@ -100,6 +111,7 @@ def with_options_of(documented: Callable[..., Any] | None) -> Callable[[Callable
             spelled = inspect.signature(documented).parameters
             given += [spelled[name] for name in Options.__annotations__]
         known = [each.name for each in given]
+        by_position = [each.name for each in given if each.kind is each.POSITIONAL_OR_KEYWORD]
         name = getattr(function, "__name__", repr(function))
 
         @functools.wraps(function)
@@ -107,6 +119,11 @@ def with_options_of(documented: Callable[..., Any] | None) -> Callable[[Callable
             for key in kwargs:
                 if key not in known:
                     raise TypeError(f"{name}() has no argument `{key}`: {REMEDIES.get(key) or nearest(key, known)}")
+            if len(args) > len(by_position):
+                raise TypeError(
+                    f"{name}() takes {' and '.join(map(repr, by_position))} by position, and other arguments by name, "
+                    f"as weight_decay=1e-4, got {len(args)} by position"
+                )
             return function(*args, **kwargs)
 
         vars(checked)["__signature__"] = signature.replace(parameters=given)

@@ -17,6 +17,7 @@ from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import About, about
 from adamw_jax._optimizer.factors import Factors, factors_of, factors_of_run
 from adamw_jax._rates.restarts import WarmRestarts
+from adamw_jax._rates.shapes import Named
 from adamw_jax._rules.freezing import frozen_flags
 from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._rules.multipliers import multipliers_of
@@ -82,6 +83,11 @@ class Plan:
         check_rules("weight_decay", self.weight_decay, check_decay)
         check_rules("proximal_l1", self.proximal_l1, check_multiplier)
         check_rules("lr_multipliers", self.lr_multipliers, check_multiplier)
+        if isinstance(self.learning_rate, Named):
+            raise ValueError(
+                "`learning_rate` must be the peak, a number, with a schedule of factors, whose peak is 1, got "
+                f"{self.learning_rate!r}: write learning_rate=peak, schedule={self.learning_rate!r}"
+            )
         if self.factor.normalize_decay == "cycle" and not isinstance(self.schedule, WarmRestarts):
             raise ValueError(
                 "`normalize_decay` must not be 'cycle' unless `schedule` is from cosine_warm_restarts, "

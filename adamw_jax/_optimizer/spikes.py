@@ -159,7 +159,7 @@ def skip_spikes(
     checks.check_number("sigma", sigma, low=0, open_low=True)
     checks.check_count("window", window, low=2)
     checks.check_choice("loss", loss, (False, True, "only"))
-    tx = optax.with_extra_args_support(tx)
+    tx = checks.check_transformation("tx", tx)
 
     def init(params: Params) -> SkipSpikesState:
         counts = (jnp.zeros([], jnp.int32) for _ in range(4))

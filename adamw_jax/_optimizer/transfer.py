@@ -19,7 +19,6 @@ from adamw_jax._rules.scaling import LIKE, Growth, Rule
 from adamw_jax._rules.scaling_tables import rule_of
 from adamw_jax._rules.values import resolve_rules
 from adamw_jax._tree import checks
-from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.typing import Scalar
 
 KINDS = {
@@ -56,12 +55,7 @@ class Run:
         for name in ("updates", "batch", "depth"):
             if name != "depth" or self.depth is not None:
                 checks.check_number(name, getattr(self, name), low=0, open_low=True)
-        for path, leaf in zip(leaf_paths(self.params), jax.tree.leaves(self.params), strict=True):
-            if not hasattr(leaf, "shape") and not checks.is_number(leaf):
-                raise TypeError(
-                    f"`params` must have arrays or shapes as leaves, got a {type(leaf).__name__} at {path!r}: filter a "
-                    "model, as with equinox.filter(model, equinox.is_array)"
-                )
+        checks.check_arrays("params", self.params)
 
     @property
     def tokens(self) -> Scalar:

@@ -73,10 +73,12 @@ def with_learning_rate(
     """
     if not callable(learning_rate):
         checks.check_non_negative("learning_rate", learning_rate)
-    inner = optax.with_extra_args_support(inner)
+    inner = checks.check_transformation("inner", inner)
 
     def rate(count: chex.Array) -> chex.Array:
-        return as_scalar(learning_rate(count) if callable(learning_rate) else learning_rate)
+        if not callable(learning_rate):
+            return as_scalar(learning_rate)
+        return as_scalar(checks.check_returned("learning_rate(count)", learning_rate(count)))
 
     def init(params: Params) -> LearningRateState:
         count = jnp.zeros([], jnp.int32)
@@ -128,7 +130,7 @@ def with_schedule(
     >>> print(updates.round(3), state.t_cur, state.eta)
     [0.5] 2 0.0
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = checks.check_transformation("inner", inner)
     if schedule is None:
         return _without_schedule(inner)
     cycles = cycles_of(schedule)

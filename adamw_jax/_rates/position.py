@@ -68,7 +68,9 @@ class Counted(Cycles):
 
     def __call__(self, count: chex.Numeric) -> chex.Array:
         """Return the schedule's factor at a count."""
-        return as_scalar(self.schedule(count) if callable(self.schedule) else self.schedule)
+        if not callable(self.schedule):
+            return as_scalar(self.schedule)
+        return as_scalar(checks.check_returned("schedule(count)", self.schedule(count)))
 
     def start(self) -> Position:
         """Return count 0 of a cycle of the greatest length."""

@@ -43,7 +43,10 @@ def named(maker: Callable[P, Schedule]) -> Callable[P, Schedule]:
 
     @functools.wraps(maker)
     def make(*args: P.args, **kwargs: P.kwargs) -> Named:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{label}() {error}: its arguments are {', '.join(signature.parameters)}") from None
         bound.apply_defaults()
         return Named(maker(*args, **kwargs), label, dict(bound.arguments))
 

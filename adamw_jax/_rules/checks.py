@@ -56,6 +56,11 @@ def check_multiplier(name: str, value: Any) -> Value:
         return value
     if isinstance(value, (jax.Array, np.ndarray)) and value.ndim:
         return check_vector(name, value)
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"`{name}` must be a number, got {value}: a mask says which leaves and not how much; give "
+            "jax.tree.map(lambda flag: number * flag, mask), or {pattern: number}"
+        )
     if isinstance(value, (tuple, list)):
         raise TypeError(
             f"`{name}` must be a number or a JAX scalar, got {value!r} of type {type(value).__name__}: a pair (l1, l2) "
@@ -95,6 +100,9 @@ def check_function(name: str, function: Any, schedules: bool = True) -> None:
     takes_all = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
     if required == 2 or (takes_all and required < 2) or hasattr(function, "check_paths"):
         return
+    if getattr(function, "__module__", "").startswith("adamw_jax."):
+        its_name = getattr(function, "__name__", "it")
+        raise TypeError(f"`{name}` must be a rule where it is a function, got {its_name} itself: call {its_name}(...)")
     schedule = 'a schedule count -> value is written {"": schedule}; ' if schedules else ""
     raise TypeError(
         f"`{name}` must be a rule (path, leaf) -> value where it is a function, got {function!r}, which requires "

@@ -33,7 +33,7 @@ def layerwise_multipliers(
 
     Args:
       params: the parameters, or any tree of their structure; with `axes`, of their shapes.
-      rate: the factor per layer, > 0.
+      rate: the factor per layer, in (0, 1].
       depth: a regular expression whose first group reads a block's number from the path, as in r"block_(\\d+)/". Leaves
         in a stack need none, and beside them no number counts unless `depth` is given.
       first: a regular expression for what comes before the first block, such as embeddings; None: nothing does.
@@ -59,7 +59,7 @@ def layerwise_multipliers(
     >>> print(layerwise_multipliers(scanned, 0.5, axes={"blocks/": "sio"})["blocks"]["kernel"])
     [0.25 0.5 ]
     """
-    checks.check_number("rate", rate, low=0, open_low=True)
+    checks.check_number("rate", rate, low=0, high=1, open_low=True)
     paths = leaf_paths(params)
     stacks = [()] * len(paths) if axes is None else [_stack(leaf) for leaf in leaves_of(params, axes)]
     numbered = depth != DEPTH or not any(stacks)

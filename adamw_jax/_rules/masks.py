@@ -33,6 +33,8 @@ def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
         if "" in patterns:
             raise ValueError(f"`{name}` must not have an empty pattern, which is found in every path, got {mask!r}")
         return [index is not None for index in match_patterns(name, tuple(patterns), leaf_paths(params))]
+    if isinstance(mask, bool) and leaf_paths(params) != ("",):
+        raise TypeError(f"`{name}` must say which leaves, by patterns, flags or a function, got {mask}")
     if isinstance(mask, Mapping) and not mask:
         return [False] * len(leaf_paths(params))
     if callable(mask) and jax.tree_util.all_leaves([mask]):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from adamw_jax._rules.leaf import is_matrix
 from adamw_jax._rules.names import role_of
 from adamw_jax._rules.values import is_value
+from adamw_jax._tree import checks
 from adamw_jax._tree.paths import compile_pattern, match_patterns
 from adamw_jax._tree.typing import Value
 
@@ -69,7 +70,7 @@ def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
     [(0.0, 0.0), (0.0, 0.1), (0.0, 0.0)]
     """
     if not (is_value(value) or callable(value)):
-        raise TypeError(f"`value` must be a number, a schedule or a pair (l1, l2) of them, got {value!r}")
+        raise TypeError(f"`value` must be a number, a schedule or a pair (l1, l2) of them, got {checks.shown(value)}")
     patterns = () if but is None else (but,) if isinstance(but, str) else tuple(but)
     if not all(isinstance(each, str) and each for each in patterns):
         raise TypeError(f"`but` must be a pattern or a sequence of patterns, got {but!r}")

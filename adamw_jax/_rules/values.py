@@ -18,6 +18,7 @@ from adamw_jax._rules.checks import (
 )
 from adamw_jax._rules.over_time import check_start as check_start, values_now as values_now
 from adamw_jax._rules.trees import children_of, is_single, is_value as is_value, values_of_tree
+from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Rules
 
@@ -172,15 +173,17 @@ def resolve_rules(
         values = [function(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
         return _checked(check, [f"{name}({path!r})" for path in paths], values)
     _check_kind(name, rules)
+    wanted, got = jax.tree.structure(params), jax.tree.structure(rules, is_leaf=None if _is_pair(rules) else is_leaf)
     raise ValueError(
-        f"`{name}` must be a tree with the structure of the parameters, {jax.tree.structure(params)}, "
-        f"got {jax.tree.structure(rules, is_leaf=None if isinstance(rules, tuple) else is_leaf)}"
+        f"`{name}` must be a tree with the structure of the parameters, {checks.shown(wanted)}, got {checks.shown(got)}"
     )
 
 
 def _check_kind(name: str, rules: Any) -> None:
     if isinstance(rules, (str, bool)) or not jax.tree.leaves(rules):
         raise TypeError(f"`{name}` must be a number, a mapping, a function or a tree of values, got {rules!r}")
+    if not isinstance(rules, Mapping) and all(isinstance(leaf, str) for leaf in jax.tree.leaves(rules)):
+        raise TypeError(f"`{name}` must be {{pattern: value}} where it has patterns, got {rules!r}")
 
 
 def check_rules(name: str, rules: Rules | None, check: Check) -> None:

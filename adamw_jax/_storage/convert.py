@@ -189,7 +189,8 @@ def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax
     into = [node for node in _moment_nodes(state) if isinstance(node, (optax.ScaleByAdamState, PackedMomentsState))]
     for name, found in (("optax_state", adams), ("state", into)):
         if len(found) != 1:
-            raise ValueError(f"`{name}` must contain the moments of one Adam, got {len(found)}")
+            got = type(optax_state if name == "optax_state" else state).__name__
+            raise ValueError(f"`{name}` must contain the moments of one Adam, got {len(found)} in a {got}")
     new = _stored_like(adams[0], into[0])
     state = jax.tree.map(lambda node: new if node is into[0] else node, state, is_leaf=lambda node: node is into[0])
     return with_own_buffers(optax.tree.set(state, count=adams[0].count), optax_state)

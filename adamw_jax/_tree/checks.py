@@ -11,11 +11,22 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from adamw_jax._tree.typing import Scalar
 
 MAX_COUNT = 2**31 - 1
 """The largest count of updates: counts are int32."""
+
+
+LONGEST = 200
+"""Characters of a value in a message; a whole model would be pages."""
+
+
+def shown(value: Any) -> str:
+    """Return a value as text for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def is_traced(value: Any) -> bool:
@@ -74,7 +85,7 @@ def check_number(
     ValueError: `b1` must be a finite number in [0, 1), got 1.5
     """
     if not is_number(value):
-        raise TypeError(f"`{name}` must be a number or a JAX scalar, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"`{name}` must be a number or a JAX scalar, got {shown(value)} of type {type(value).__name__}")
     if not is_traced(value):
         number = float(value)
         with np.errstate(over="ignore", under="ignore"):
@@ -107,7 +118,8 @@ def check_count(name: str, value: Any, *, low: int = 1) -> Scalar:
     """
     check_number(name, value)
     if not is_traced(value) and not (float(value).is_integer() and low <= float(value) <= MAX_COUNT):
-        raise ValueError(f"`{name}` must be an integer from {low} to {MAX_COUNT}, got {value}")
+        share = ": a count, not a share or a rate" if 0 < float(value) < 1 else ""
+        raise ValueError(f"`{name}` must be an integer from {low} to {MAX_COUNT}, got {value}{share}")
     scalar: Scalar = value
     return scalar
 
@@ -127,6 +139,39 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_returned(name: str, value: Any) -> Any:
+    """Return what a schedule returned, a scalar.
+
+    >>> check_returned("schedule(count)", None)
+    Traceback (most recent call last):
+    TypeError: `schedule(count)` must be a number or a JAX scalar, got None of type NoneType
+    """
+    is_flag = isinstance(value, bool) or (getattr(value, "dtype", None) == np.bool_ and value.shape == ())
+    if not is_number(value) and not is_flag:
+        raise TypeError(f"`{name}` must be a number or a JAX scalar, got {shown(value)} of type {type(value).__name__}")
+    return value
+
+
+def check_transformation(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
+    """Return a transformation as one that takes extra arguments; a preset that was not called is a TypeError."""
+    if isinstance(value, type) or not (hasattr(value, "init") and hasattr(value, "update")):
+        call = f": call it, as in {getattr(value, '__name__', 'adamw')}(1e-3)" if callable(value) else ""
+        raise TypeError(f"`{name}` must be an optax.GradientTransformation, got {shown(value)}{call}")
+    return optax.with_extra_args_support(value)
+
+
+def check_arrays(name: str, tree: chex.ArrayTree) -> None:
+    """Raise a TypeError that names the path of the first leaf that is no array, shape of one or number."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) and not isinstance(
+            leaf, (bool, int, float, complex)
+        ):
+            raise TypeError(
+                f"`{name}` must have arrays or shapes as leaves, got a {type(leaf).__name__} at {path_text(path)!r}: "
+                "filter a model, as with equinox.filter(model, equinox.is_array)"
+            )
+
+
 def path_text(path: tuple[Any, ...]) -> str:
     """Return a key path as it reads in messages, keys joined by "/"."""
     text: str = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -139,4 +184,7 @@ def check_floating(name: str, tree: chex.ArrayTree) -> None:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             where = path_text(path) or "the only leaf"
-            raise TypeError(f"`{name}` must have real floating leaves, got {dtype.name} at {where!r}")
+            raise TypeError(
+                f"`{name}` must have real floating leaves, got {dtype.name} at {where!r}: take those that are trained, "
+                "as nnx.state(model, nnx.Param) or equinox.filter(model, equinox.is_inexact_array), or freeze it"
+            )

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from adamw_jax._tree.parts import form_of, forms_of, is_alike, is_stored_otherwise, kind_of, name_of, parts_of
+from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.stage import params_or_updates, structure_of, with_gradients
 from adamw_jax._tree.typing import Params, Updates
 
@@ -116,6 +117,16 @@ def _form_made_by(init: Any, params: Params) -> Any:
             return None
 
 
+def _check_gradients(updates: Updates, params: Params | None, fits: Callable[[], bool]) -> None:
+    """Raise where the state would fit if there were a gradient for every parameter."""
+    lost = set() if params is None else set(leaf_paths(params)) - set(leaf_paths(updates))
+    if lost and all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(params)) and fits():
+        raise ValueError(
+            f"`updates` must have a gradient for every parameter that `init` was given, got None at {min(lost)!r}: "
+            "give zeros, or an optimizer with freeze= for what is not trained"
+        )
+
+
 def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) -> optax.GradientTransformationExtraArgs:
     """Hold the state that `update` is given against what `init` makes of these parameters, by shapes alone.
 
@@ -148,7 +159,7 @@ def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) ->
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        params = with_gradients(updates, params)
+        given, params = params, with_gradients(updates, params)
         check_kind(state, tuple)
         tree = params_or_updates(updates, params)
         key, form = form_of_params(tree), _form_of(state)
@@ -160,6 +171,7 @@ def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) ->
             structure, forms = wanted
             shapes = structure.unflatten([jax.ShapeDtypeStruct(*each) for each in forms])
             check_kind(state, type(shapes))
+            _check_gradients(updates, given, lambda: _form_made_by(inner.init, given) == form)
             check_fit(state, shapes, any_width=params is None)
         new_updates, state = inner.update(updates, state, params, **extra_args)
         return new_updates, state

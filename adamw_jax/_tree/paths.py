@@ -143,6 +143,10 @@ def match_patterns(name: str, patterns: tuple[str, ...], paths: tuple[str, ...])
     """
     compiled = []
     for pattern in patterns:
+        if pattern.startswith(("['", '["')):  # as jax.tree_util.keystr writes paths; a class of characters to a pattern
+            raise ValueError(
+                f'`{name}` must have keys joined by "/" as patterns, as leaf_paths(params) shows them, got {pattern!r}'
+            )
         try:
             compiled.append(compile_pattern(pattern))
         except re.error as error:
