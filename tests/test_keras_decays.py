@@ -10,7 +10,8 @@ from keras.regularizers import L1, L1L2, L2
 
 from adamw_jax.keras import AdamW, fill_dict_in_order, get_weight_decays, restore_penalties
 from adamw_jax.keras._adamw._rules import WeightRules
-from adamw_jax.keras._paths import Weights, unique_paths
+from adamw_jax.keras._paths import unique_paths
+from adamw_jax.keras._weights import Weights
 from tests.keras_models import data, dense, recurrent
 
 REG = {"kernel_regularizer": L2(0.25)}

@@ -10,7 +10,7 @@ from keras import layers
 
 import adamw_jax as aj
 from adamw_jax.keras import SGDW, AdamW, NadamW, OptaxOptimizer
-from adamw_jax.keras._paths import Weights
+from adamw_jax.keras._weights import Weights
 from tests.keras_models import data
 
 
@@ -97,15 +97,53 @@ def test_a_models_own_name_excludes_nothing_from_the_decay(make):
         assert moves == [True, False, False, False]
 
 
-def test_the_name_of_a_layer_that_has_all_weights_counts_whole():
-    weights = Weights.of([types.SimpleNamespace(path=path) for path in ("backbone/d/kernel", "backbone/d/bias")])
+def named(*paths):
+    return Weights.of([types.SimpleNamespace(path=path) for path in paths])
+
+
+def test_what_all_paths_begin_with_is_no_name_without_the_model():
+    weights = named("backbone/d/kernel", "backbone/d/bias")
     assert weights.keys == ["d/kernel", "d/bias"]
-    assert weights.find("freeze", "backbone") == [0, 1]
-    assert weights.find("freeze", "backbone/d/bias") == [1]
+    assert weights.find("freeze", "backbone/d/bias") == weights.find("freeze", "backbone/bias") == [1]
     with pytest.raises(ValueError, match="'back', which matches none"):
         weights.find("freeze", "back")
-    single = Weights.of([types.SimpleNamespace(path=path) for path in ("head/kernel", "head/bias")])
+    with pytest.raises(ValueError, match=r"all paths begin with 'backbone'.*use the layer as the key, or .*model="):
+        weights.find("freeze", "backbone")
+    # A pattern that is in a layer's name, too, is the layer's.
+    assert named("lstm/lstm_1/lstm_cell/kernel", "lstm/dense/kernel").find("freeze", "lstm") == [0]
+    single = named("head/kernel", "head/bias")
     assert single.keys == ["head/kernel", "head/bias"]
+    assert single.find("freeze", "head") == [0, 1]
+
+
+OWN_NAMES = {
+    # A Sequential or subclass with a part that was built before, and one whose weights are all its own.
+    "a built part": (("conv/kernel", "lstm_x/dense/kernel", "lstm_x/lstm_1/lstm_cell/kernel"), "lstm_x"),
+    "a built model": (("backbone/d/kernel", "lstm_x/dense/kernel"), "lstm_x"),
+    "a pattern over steps": (("backbone/d/kernel", "lstm_x/dense/kernel"), "lstm_x", "lstm.*kernel"),
+    "two parts of it": (("lstm_body/d/kernel", "lstm_x/dense/kernel"), "lstm_"),
+    "weights of the model alone": (("lstm_x/a", "lstm_x/b"), "lstm_x"),
+}
+
+
+@pytest.mark.parametrize("case", OWN_NAMES)
+def test_a_part_of_what_may_be_the_models_own_name_is_an_error(case):
+    paths, name, *pattern = OWN_NAMES[case]
+    with pytest.raises(ValueError, match=rf"a part of the model's own name, .* is found in '{name}.*in full.*model="):
+        named(*paths).find("freeze", *(pattern or ["lstm"]))
+
+
+def test_layers_whose_names_begin_paths_are_found():
+    blocks = named("block_1/mlp/kernel", "block_2/mlp/kernel", "attention/query/kernel", "out/kernel")
+    assert blocks.find("freeze", "block") == [0, 1]
+    assert blocks.find("freeze", "block_2") == [1]
+    assert blocks.find("freeze", "attention/.*kernel") == [2]
+    assert blocks.find("freeze", "block_\\d+/") == [0, 1]
+    assert blocks.find("freeze", "kernel") == [0, 1, 2, 3]
+    assert blocks.find("freeze", "") == [0, 1, 2, 3]
+    assert blocks.find("freeze", "ou") == [3]
+    nested = named("backbone/dense/kernel", "dense/kernel")
+    assert nested.find("freeze", "^dense") == [1]
 
 
 def test_a_layer_of_a_former_model_is_no_name():

@@ -104,8 +104,9 @@ def test_reports_of_mixed_precision_are_found_inside_the_loss_scale():
     ("optimizer", "text"),
     [
         (
-            lambda: "sgd",
-            "`StepLogger` needs an OptaxOptimizer(lambda rate: adamw_jax.observe(...), rate). Received: SGD",
+            lambda: keras.optimizers.SGD(name="plain"),
+            "`StepLogger` needs an OptaxOptimizer(lambda rate: adamw_jax.observe(...), rate). "
+            "Received: optimizer='plain' of type SGD",
         ),
         (
             lambda: OptaxOptimizer(optax.sgd, 0.1),
@@ -114,7 +115,7 @@ def test_reports_of_mixed_precision_are_found_inside_the_loss_scale():
     ],
 )
 def test_an_optimizer_that_observes_nothing_is_refused_when_training_begins(optimizer, text):
-    with pytest.raises(ValueError, match=r"Received: SGD|ObserveState") as caught:
+    with pytest.raises(ValueError, match=r"of type SGD|ObserveState") as caught:
         fitted(optimizer(), [StepLogger()])
     assert text in str(caught.value)
 

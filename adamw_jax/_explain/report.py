@@ -14,7 +14,7 @@ import optax
 from adamw_jax._explain.health import health_of, skipped_updates
 from adamw_jax._optimizer.observe import ObserveState
 from adamw_jax._tree import checks, table
-from adamw_jax._tree.state import value_of
+from adamw_jax._tree.state import state_in, value_of
 
 QUANTITIES = ("weight_rms", "gradient_rms", "step_rms", "ratio", "angle")
 """The numbers in a row."""
@@ -133,7 +133,8 @@ def report(state: optax.OptState, *, updates: int | None = None, explained: Any 
     - updates that `skip_spikes` or `optax.apply_if_finite` skipped, at any depth of wrappers.
 
     Args:
-      state: any optimizer state that contains an `ObserveState`, at any depth; of one run, and with known numbers.
+      state: any optimizer state that contains an `ObserveState`, at any depth, or a Keras optimizer or model that holds
+        one; of one run, and with known numbers.
       updates: length of the run.
       explained: `explain(tx, params, scale_invariant=...)` of the optimizer, whose column `turn` has the angles.
 
@@ -156,6 +157,7 @@ def report(state: optax.OptState, *, updates: int | None = None, explained: Any 
     w                3.54^          3.54^     0.354^    0.1^  0.0997^
     update 1; ^ largest, v smallest of its column, ! not finite; angles in radians
     """
+    state = state_in(state)
     node = _observed(state)
     if np.ndim(node.count) > 0:
         raise ValueError(f"`state` must be that of one run, got {np.size(node.count)} of them")

@@ -19,7 +19,7 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.loop import Kernel, map_leaves
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.stage import structure_of
-from adamw_jax._tree.state import nodes_of, value_of
+from adamw_jax._tree.state import nodes_of, state_in, value_of
 from adamw_jax._tree.typing import Mask, Params, Updates
 from adamw_jax._tree.width import arithmetic_dtype, is_floating
 
@@ -181,7 +181,7 @@ def averaged(state: optax.OptState, params: Params, *, missing: str = "raise") -
         cannot be decided under `jax.jit`.
     """
     checks.check_choice("missing", missing, ("raise", "params"))
-    nodes = nodes_of(state, AverageState)
+    nodes = nodes_of(state_in(state), AverageState)
     if len(nodes) != 1:
         raise ValueError(f"`state` must contain the state of one with_average, got {len(nodes)}")
     (node,) = nodes

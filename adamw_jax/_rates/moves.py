@@ -19,6 +19,11 @@ State = TypeVar("State")
 
 def _nodes_to_move(state: Any) -> list[ScheduleState]:
     nodes = nodes_of(state, ScheduleState)
+    if hasattr(state, "set_optax_state"):
+        raise TypeError(
+            "`state` must be a state, got a Keras optimizer: pass optimizer.optax_state(), and what is returned to "
+            "optimizer.set_optax_state(...)"
+        )
     if not nodes:
         raise ValueError(f"`state` must contain a ScheduleState, got {type(state).__name__} without one")
     if "schedule" in injected(state):

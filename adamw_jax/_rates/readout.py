@@ -8,7 +8,7 @@ import optax
 
 from adamw_jax._rates.owner import LearningRateState, ScheduleState
 from adamw_jax._tree import checks
-from adamw_jax._tree.state import nodes_of, value_of
+from adamw_jax._tree.state import nodes_of, state_in, value_of
 
 
 class Current(NamedTuple):
@@ -75,7 +75,8 @@ def current(state: optax.OptState) -> Current:
 
     Args:
       state: any state that contains a `LearningRateState`, a `ScheduleState` or both, one of each: chained, masked,
-        inside other optimizers, in a framework's boxes, or with a leading axis per run.
+        inside other optimizers, in a framework's boxes, or with a leading axis per run; or a Keras optimizer of this
+        package, or a model compiled with one.
 
     Returns:
       A `Current`, which prints in one line and has `to_dict()`.
@@ -89,6 +90,7 @@ def current(state: optax.OptState) -> Current:
     >>> current(adamw(0.5, schedule=cosine_warm_restarts(10)).init(jnp.zeros(1)))
     Current(count=0, learning_rate=0.5, eta=1, rate=0.5, t_cur=0, period=10, cycle=0)
     """
+    state = state_in(state)
     found: dict[type, Any] = {}
     for kind in (LearningRateState, ScheduleState):
         nodes = nodes_of(state, kind)

@@ -15,6 +15,13 @@ State = TypeVar("State")
 Node = TypeVar("Node")
 
 
+def state_in(holder: Any) -> Any:
+    """Return the state that a Keras optimizer or a compiled Keras model holds; anything else as it is."""
+    optimizer = getattr(holder, "optimizer", holder) if hasattr(holder, "trainable_variables") else holder
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return optimizer.optax_state() if hasattr(optimizer, "optax_state") else holder
+
+
 def nodes_of(state: Any, kind: type[Node] | tuple[type[Node], ...]) -> list[Node]:
     """Return the nodes of some types in a state, outermost first, those in their `inner_state` among them."""
     nodes = [node for node in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kind)) if isinstance(node, kind)]

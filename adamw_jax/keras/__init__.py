@@ -14,8 +14,9 @@ from adamw_jax.keras._adamw import (
     restore_penalties as restore_penalties,
 )
 from adamw_jax.keras._adapter import OptaxOptimizer as OptaxOptimizer
-from adamw_jax.keras._callbacks import (
-    HyperparameterSetter as HyperparameterSetter,
-    RateLogger as RateLogger,
-    StepLogger as StepLogger,
+from adamw_jax.keras._averages import (
+    SwapAveragedWeights as SwapAveragedWeights,
+    averaged_weights as averaged_weights,
 )
+from adamw_jax.keras._callbacks import HyperparameterSetter as HyperparameterSetter, RateLogger as RateLogger
+from adamw_jax.keras._step_logger import StepLogger as StepLogger

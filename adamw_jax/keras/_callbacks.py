@@ -5,16 +5,14 @@ which costs a pass over all variables: that is why the callbacks touch it only w
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from adamw_jax._explain.report import QUANTITIES, Report, report
 from adamw_jax._tree import checks
-from adamw_jax.keras._adapter import OptaxOptimizer
 from adamw_jax.keras._hyperparameters import copied
-from adamw_jax.keras._paths import unique_paths
+from adamw_jax.keras._inside import described, inner_optimizers, owner_of
 
 
 class RateLogger(keras.callbacks.Callback):
@@ -45,7 +43,7 @@ class RateLogger(keras.callbacks.Callback):
         if not self._optimizers():
             raise ValueError(
                 "`RateLogger` logs eta_t and lr_t, which AdamW, NadamW and SGDW of adamw_jax.keras have. Received: "
-                f"{_described(self.model.optimizer)}"
+                f"{described(self.model.optimizer)}"
             )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -133,118 +131,3 @@ class HyperparameterSetter(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note how many batches the epoch had."""
         self._before_epoch = self._last
-
-
-class StepLogger(keras.callbacks.Callback):
-    """Add what `adamw_jax.observe` saw to the logs of every epoch, and so to the history, to CSV and TensorBoard.
-
-    For a model compiled with an `OptaxOptimizer` whose transformation is `observe(...)` or contains it. The keys are
-    "path/quantity" with the weights' Keras paths, as in "dense/kernel/ratio"; the numbers are those of the latest
-    update that `observe` looked at, and not a number before the first. List it before `CSVLogger` and `TensorBoard`:
-    callbacks that come earlier in the list do not see what it adds.
-
-    Args:
-      quantities: which of "weight_rms", "gradient_rms", "step_rms", "ratio" and "angle" (radians) to add. The progress
-        bar prints whatever is in the logs: with `verbose=2` or 0 many weights do not flood it.
-
-    Attributes:
-      reports: the `Report` of every epoch, for `adamw_jax.plot.steps`; of the first optimizer that observes.
-
-    Raises:
-      ValueError: when training begins, if no optimizer observes anything, or for an unknown quantity.
-
-    >>> import numpy as np, optax
-    >>> from adamw_jax import observe
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="out")], name="net")
-    >>> model.compile(OptaxOptimizer(lambda rate: observe(optax.sgd(rate)), 0.1), "mse")
-    >>> data = np.ones((4, 2)), np.zeros((4, 1))
-    >>> history = model.fit(*data, verbose=0, callbacks=[StepLogger(["ratio"])]).history
-    >>> sorted(history)
-    ['loss', 'net/out/bias/ratio', 'net/out/kernel/ratio']
-    """
-
-    def __init__(self, quantities: Sequence[str] = QUANTITIES) -> None:
-        super().__init__()
-        if isinstance(quantities, str) or not quantities:
-            raise ValueError(f"`quantities` must be a list of {', '.join(QUANTITIES)}. Received: {quantities!r}")
-        self.quantities = [checks.check_choice("quantities", each, QUANTITIES) for each in quantities]
-        self.reports: list[Report] = []
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Check that there is something to report."""
-        self._reports()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Put the report into the epoch's logs."""
-        reports = self._reports()
-        self.reports.append(reports[0])
-        if logs is not None:
-            rows = [row for each in reports for row in each.rows]
-            logs.update({f"{row['path']}/{name}": row[name] for row in rows for name in self.quantities})
-
-    def _reports(self) -> list[Report]:
-        """Return what every optimizer observed, its weights in their order and by their Keras paths."""
-        optimizer = self.model.optimizer
-        adapters = [each for each in inner_optimizers(optimizer) if isinstance(each, OptaxOptimizer)]
-        if not adapters:
-            raise ValueError(
-                "`StepLogger` needs an OptaxOptimizer(lambda rate: adamw_jax.observe(...), rate). "
-                f"Received: {type(optimizer).__name__}"
-            )
-        if not all(each.built for each in adapters):
-            optimizer.build(self.model.trainable_variables)
-        found, errors = [], []
-        for trained in [each._fitting() for each in adapters if each.built]:
-            try:
-                seen = report(trained.slots.read({}))
-                rows = {row["path"]: row for row in seen.rows}
-                pairs = zip(trained.keys, unique_paths(trained.variables), strict=True)
-                found.append(Report([rows[key] | {"path": str(path)} for key, path in pairs], seen.observed))
-            except ValueError as error:
-                errors.append(error)
-        if not found:
-            raise errors[0]
-        return found
-
-
-def owner_of(optimizer: Any, name: str) -> tuple[Any, str]:
-    """Return the optimizer with a hyperparameter that acts when it is set, and the name there.
-
-    Args:
-      optimizer: a model's optimizer.
-      name: of the hyperparameter, with that of an optimizer inside a `MultiOptimizer` before it, or without.
-
-    Raises:
-      ValueError: no optimizer has it, or several have.
-    """
-    inside, _, own = name.rpartition("/")
-    optimizers = [each for each in inner_optimizers(optimizer) if inside in ("", each.name)]
-    owners = [each for each in optimizers if _is_settable(each, own)]
-    if len(owners) == 1:
-        return owners[0], own
-    if owners:
-        raise ValueError(
-            f"`schedule` must name one optimizer, as in '{owners[0].name}/{own}', for "
-            f"{', '.join(repr(each.name) for each in owners)} have {own!r}. Received: {name!r}"
-        )
-    current = getattr(optimizers[0], own, None) if len(optimizers) == 1 else None
-    raise ValueError(
-        f"`schedule`: the optimizer {optimizer.name!r} has no hyperparameter {name!r} that can be set. "
-        f"Received: {own}={current!r}"
-    )
-
-
-def _is_settable(optimizer: Any, name: str) -> bool:
-    settable = name in getattr(optimizer, "settable", ()) or isinstance(getattr(optimizer, name, None), keras.Variable)
-    return settable and name != "iterations"
-
-
-def _described(optimizer: Any) -> str:
-    parts = inner_optimizers(optimizer)
-    return ", ".join(f"optimizer={each.name!r} of type {type(each).__name__}" for each in parts)
-
-
-def inner_optimizers(optimizer: Any) -> list[Any]:
-    """Return the optimizer, without the `LossScaleOptimizer` around it; all those inside a `MultiOptimizer`."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return list(getattr(optimizer, "optimizers", [optimizer]))

@@ -1,13 +1,12 @@
 """What may be set on an optimizer, so that nothing is set in vain, and what is set is copied."""
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from adamw_jax._tree import checks
+from adamw_jax.keras._exclusions import Exclusions
 from adamw_jax.keras._hyperparameters import copied
-from adamw_jax.keras._paths import Weights
 
 
 class GuardedOptimizer(keras.optimizers.Optimizer):
@@ -18,9 +17,10 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
     _rate_hidden = False
     """Whether nobody can tell the rate."""
     _decays_are_in = "the decay is in `tx`: OptaxOptimizer(adamw_jax.adamw, rate, options={'weight_decay': ...})"
+    _decay_factor: Any = None
     _excludes = False
     """Whether weights can be excluded from the decay."""
-    _excluded: tuple[frozenset[int], str] = (frozenset(), "")
+    _exclusions = Exclusions()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras would track a Variable, and a step delete a JAX array, that is given to a hyperparameter.
@@ -61,6 +61,17 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
     def _decay_given(self) -> Any:
         return None
 
+    @property
+    def decay_factor(self) -> Any:
+        """What multiplies all decays of `options`; None without a decay among them."""
+        return self._decay_factor
+
+    @decay_factor.setter
+    def decay_factor(self, value: Any) -> None:
+        if self._decay_factor is None:
+            raise ValueError(f"`decay_factor` multiplies a decay among `options`, which are without. Received: {value}")
+        self._decay_factor.assign(checks.check_non_negative("decay_factor", value))
+
     def _apply_weight_decay(self, variables: Any) -> None:
         """Do nothing: Keras would decay by `weight_decay` once more."""
 
@@ -85,11 +96,4 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
                 "`exclude_from_weight_decay` has to be called before the optimizer is built, which training does. "
                 f"Received: var_list={var_list}, var_names={var_names}"
             )
-        listed = [each.variables if isinstance(each, keras.Layer) else [each] for each in var_list or ()]
-        self._excluded = frozenset(id(v) for variables in listed for v in variables), "|".join(var_names or ())
-
-    def _are_excluded(self, weights: Weights) -> Sequence[bool]:
-        """Return for each weight whether its decay is left out."""
-        ids, pattern = self._excluded
-        pairs = zip(weights.variables, weights.keys, strict=True)
-        return [id(v) in ids or bool(pattern and re.search(pattern, key)) for v, key in pairs]
+        self._exclusions = Exclusions(var_list or (), var_names or (), self._exclusions.config())

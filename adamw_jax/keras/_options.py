@@ -4,22 +4,18 @@ import difflib
 import functools
 import inspect
 import json
-import re
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import keras
-
+from adamw_jax._decay.coupling import Corrected, coupling_of
+from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._rules.values import check_decay, check_multiplier, resolve_rules
 from adamw_jax._tree import checks
-from adamw_jax.keras._paths import Weights
+from adamw_jax.keras._option_rules import DECAYS, PER_WEIGHT, by_path, by_weight, exactly, paths_of, without_layers
+from adamw_jax.keras._weights import Weights
 from adamw_jax.keras._written import public_name, written
 
-_DECAYS = ("weight_decay", "proximal_l1")
-_RULES = {"lr_multipliers": 1.0, "weight_decay": 0.0, "proximal_l1": 0.0}
-_MASKS = ("freeze", "hold_norm")
-_PER_WEIGHT = (*_RULES, *_MASKS)
 _KERAS_NAMES = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "weight_decays": "weight_decay"}
 
 
@@ -49,12 +45,17 @@ class Options:
         self._own = (public_name(function) or ("",))[0] == "adamw_jax"
         self.saved: dict[str, Any] = {}
         self._by_weight: dict[str, list[Any]] = {}
-        self.decays = self._own and any(not _is_zero(self.given.get(name)) for name in _DECAYS)
+        self.decays = self._own and any(not _is_zero(self.given.get(name)) for name in DECAYS)
         self._names = self._checked_names()
         self._made = {name: _made(value) if name == "direction" else value for name, value in self.given.items()}
         if self._own:
             # The core's own checks, as far as they need no weights.
-            self._call(rate if checks.is_number(rate) else lambda count: 1.0, _without_layers(self._made))
+            tx = self._call(rate if checks.is_number(rate) else lambda count: 1.0, without_layers(self._made))
+            plan = plan_of(tx)
+            if plan is not None and isinstance(plan.factor.coupling, Corrected):
+                # The peak is that of the rate which was given, whatever the rate is set to later.
+                coupling: Any = coupling_of(self.given["coupling"])
+                self._made["coupling"] = replace(coupling, peak=plan.factor.coupling.peak)
 
     def _checked_names(self) -> inspect.Signature:
         name = getattr(self._function, "__name__", type(self._function).__name__)
@@ -95,16 +96,16 @@ class Options:
             if loaded and self.saved["shapes"] == self._shapes:
                 by: list[Any] | None = list(known["by"])
             else:
-                by = _by_weight(name, value, weights, _find_or_warn(weights) if loaded else weights.find)
+                by = by_weight(name, value, weights, loaded)
             if by is not None:
                 self._by_weight[name] = by
                 self._made[name] = dict(zip(weights.keys, by, strict=True))
-            if by is not None and name not in _PER_WEIGHT:
-                made = {path: each for key, each in self.given[name].items() for path in _paths_of(key)}
+            if by is not None and name not in PER_WEIGHT:
+                made = {path: each for key, each in self.given[name].items() for path in paths_of(key)}
                 chosen = [key for key in dict.fromkeys(by) if key is not None]
-                self._made[name] = {_exactly(weights, by, key): _made(made[key]) for key in chosen}
+                self._made[name] = {exactly(weights, by, key): _made(made[key]) for key in chosen}
         parameters = {key: v.value for key, v in zip(weights.keys, weights.variables, strict=True)}
-        for name in _DECAYS:
+        for name in DECAYS:
             if self._made.get(name) is not None:
                 check, zero = (check_decay, (0.0, 0.0)) if name == "weight_decay" else (check_multiplier, 0.0)
                 values = resolve_rules(name, self._made[name], parameters, check, zero)
@@ -114,7 +115,7 @@ class Options:
     def transformation(self, rate: Any, factor: Any) -> Any:
         """Return the function's transformation, with all decays multiplied by a factor."""
         options = dict(self._made)
-        for name in _DECAYS:
+        for name in DECAYS:
             if factor is not None and options.get(name) is not None:
                 options[name] = {key: _times(value, factor) for key, value in options[name].items()}
         return self._call(rate, options)
@@ -128,7 +129,7 @@ class Options:
         config = {}
         for name, value in self.given.items():
             try:
-                config[name] = written(_by_path(value))
+                config[name] = written(by_path(self._made[name] if name == "coupling" else value))
             except TypeError as error:
                 raise TypeError(f"with an option that is none of the library's own, {name}={error}") from error
         return config
@@ -160,79 +161,9 @@ def _made(value: Any) -> Any:
     return value() if public_name(value.func if isinstance(value, functools.partial) else value) else value
 
 
-def _without_layers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without keys that only the model's weights explain."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key if isinstance(key, str) else key.name: each for key, each in value.items()}
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        return "weights" if any(isinstance(each, (keras.Layer, keras.Variable)) for each in parts) else value
-
-    return {name: plain(value) for name, value in options.items()}
-
-
-def _find_or_warn(weights: Weights) -> Any:
-    """Return `weights.find` for the keys of a file, some of whose weights may be quantized or frozen by now."""
-
-    def find(name: str, key: Any) -> list[int]:
-        try:
-            return weights.find(name, key)
-        except ValueError as error:
-            warnings.warn(f"a key of the saved optimizer means no weight that is trained: {error}", stacklevel=2)
-            return []
-
-    return find
-
-
-def _by_weight(name: str, value: Any, weights: Weights, find: Any) -> list[Any] | None:
-    """Return one value per weight, for rules by name; None for others, which are the core's affair.
-
-    Of options that are no rules of values, as directions by path, it is the key that decides.
-    """
-    shown = f"options[{name!r}]"
-    if isinstance(value, Mapping) and name not in _PER_WEIGHT:
-        paths = [path for key in value for path in _paths_of(key)]
-        by = weights.values(shown, {path: path for path in paths}, None, find)
-        if name == "direction" and None in by:
-            raise ValueError(
-                f'`{shown}` must have a key for every weight ("" as the last one takes what the others leave), got '
-                f"none for {weights.keys[by.index(None)]!r}"
-            )
-        return by
-    if isinstance(value, Mapping):
-        return weights.values(shown, value, _RULES.get(name, False), find)
-    keys = value if isinstance(value, (list, tuple)) else [value]
-    if name in _MASKS and all(isinstance(k, (keras.Layer, keras.Variable)) or (isinstance(k, str) and k) for k in keys):
-        found = {position for key in keys for position in find(shown, key)}
-        return [position in found for position in range(len(weights.keys))]
-    return None
-
-
-def _exactly(weights: Weights, by: Sequence[Any], key: Any) -> str:
-    """Return the pattern of the weights that have a key, and of no others."""
-    names = [re.escape(path) for path, own in zip(weights.keys, by, strict=True) if own == key]
-    return f"^({'|'.join(names)})$"
-
-
-def _by_path(value: Any) -> Any:
-    """Return rules with the paths of layers' and Variables' weights in the place of them."""
-    if isinstance(value, Mapping):
-        return {name: _by_path(each) for key, each in value.items() for name in _paths_of(key)}
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(_by_path(name) for each in value for name in _paths_of(each))
-    return _paths_of(value) if isinstance(value, (keras.Layer, keras.Variable)) else value
-
-
 def _text(rules: Any) -> str | None:
     """Return rules as a text that two of them can be compared by; None where they cannot be written."""
     try:
-        return json.dumps(written(_by_path(rules)))
+        return json.dumps(written(by_path(rules)))
     except TypeError:
         return None
-
-
-def _paths_of(key: Any) -> list[Any]:
-    if isinstance(key, keras.Layer):
-        return [variable.path for variable in key.variables]
-    return [key.path] if isinstance(key, keras.Variable) else [key]

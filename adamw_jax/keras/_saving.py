@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adamw_jax.keras._guarded import GuardedOptimizer
-from adamw_jax.keras._paths import Weights
+from adamw_jax.keras._weights import Weights
 
 
 class LoadableOptimizer(GuardedOptimizer):

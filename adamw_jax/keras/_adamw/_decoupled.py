@@ -13,13 +13,14 @@ from adamw_jax._rates.position import Cycles
 from adamw_jax._tree import checks
 from adamw_jax._tree.width import as_scalar
 from adamw_jax.keras._adamw._attributes import Hyperparameters, ReadableOptimizer
-from adamw_jax.keras._adamw._options import checked_options
+from adamw_jax.keras._adamw._by_name import check_kind, decays_something
+from adamw_jax.keras._adamw._options import SHARED, checked_options
 from adamw_jax.keras._adamw._penalties import decay_of
-from adamw_jax.keras._adamw._rules import WeightRules, check_kind, decays_something
+from adamw_jax.keras._adamw._rules import WeightRules
 from adamw_jax.keras._adamw._schedule import SettableCosine, SettableFactor, settable_cosine
 from adamw_jax.keras._hyperparameters import add_hyperparameter, position
-from adamw_jax.keras._paths import Weights
 from adamw_jax.keras._slots import scalars_named
+from adamw_jax.keras._weights import Weights
 from adamw_jax.keras._written import read
 
 
@@ -71,44 +72,23 @@ class DecoupledOptimizer(ReadableOptimizer):
         own: Mapping[str, Any],
         *,
         lr: Any = None,
-        decay: float = 0.0,
         model: Any = None,
-        zero_penalties: bool = True,
         weight_decays: Mapping[str, Any] | Sequence[Any] | None = None,
         lr_multipliers: Mapping[str, float] | Sequence[float] | None = None,
-        total_iterations: int | None = None,
-        total_iterations_wd: int | None = None,
-        use_cosine_annealing: bool = False,
-        autorestart: bool | None = None,
         eta_min: float = 0.0,
         eta_max: float = 1.0,
         t_cur: int = 0,
         eta_t: float | None = None,
-        t_mult: float = 1,
-        coupling: str = "schedule",
-        moment_dtype: Any = None,
-        init_verbose: bool = True,
         **kwargs: Any,
     ) -> None:
         if isinstance(learning_rate, keras.Model):
             raise TypeError("`learning_rate` must be a rate, not a model: pass the model as `model=model`")
         if kwargs.get("weight_decay") is not None:
             raise ValueError("`weight_decay` is not an argument here: use `weight_decays` or `model`")
+        shared = {name: kwargs.pop(name, default) for name, default in SHARED.items()}
         super().__init__(self._preset, learning_rate if lr is None else lr, model=model, **kwargs)
-        options = dict(
-            own,
-            decay=decay,
-            zero_penalties=zero_penalties,
-            total_iterations=total_iterations or 0,
-            total_iterations_wd=total_iterations_wd,
-            use_cosine_annealing=use_cosine_annealing,
-            autorestart=autorestart,
-            t_mult=t_mult,
-            coupling=coupling,
-            moment_dtype=moment_dtype,
-            init_verbose=init_verbose,
-        )
-        self._options = checked_options(options)
+        self._options = checked_options({**own, **shared})
+        total_iterations = shared["total_iterations"]
         decayed = decays_something(check_kind("weight_decays", weight_decays, "pairs (l1, l2)"))
         if model is not None and weight_decays is not None:
             warnings.warn("`weight_decays` is ignored: the decays are those of `model`", stacklevel=3)
@@ -121,7 +101,7 @@ class DecoupledOptimizer(ReadableOptimizer):
                 "which decays by the numbers as they are. Received: total_iterations=None"
             )
         self._decaying = self._options["total_iterations"] > 1
-        asked = use_cosine_annealing or decayed or (model is not None and total_iterations is not None)
+        asked = shared["use_cosine_annealing"] or decayed or (model is not None and total_iterations is not None)
         if asked and not self._decaying:
             warnings.warn(
                 f"total_iterations={total_iterations or 0} must be > 1 for weight decay and cosine annealing: going on "
@@ -130,7 +110,7 @@ class DecoupledOptimizer(ReadableOptimizer):
             )
         model = model if self._decaying else None
         self._hyper = self._hyperparameters(eta_min, eta_max, position("t_cur", t_cur), eta_t)
-        self._rules = WeightRules(model, zero_penalties, weight_decays, lr_multipliers)
+        self._rules = WeightRules(model, self.zero_penalties, weight_decays, lr_multipliers)
 
     def _hyperparameters(self, eta_min: Any, eta_max: Any, t_cur: Any, eta_t: Any) -> Hyperparameters:
         annealed = self.use_cosine_annealing
@@ -187,11 +167,13 @@ class DecoupledOptimizer(ReadableOptimizer):
         return found, {position: held[name] for name, positions in found.items() for position in positions}
 
     def _given(self, rate: Any) -> dict[str, Any]:
-        return {"count": jnp.asarray(self.iterations, jnp.int32)}
+        # The update asks for the count alone; who reads the state, for the latest rate, too.
+        latest = self._rate(rate, jnp.maximum(self.iterations - 1, 0))
+        return {"count": jnp.asarray(self.iterations, jnp.int32), "learning_rate": latest}
 
     def _prepare(self, trained: list[Any], variables: Sequence[Any]) -> Weights:
         weights = Weights.of(trained, self._source.model)
-        self._rules.resolve(weights, variables, self._are_excluded(weights), self._from_config)
+        self._rules.resolve(weights, variables, self._exclusions.flags(weights), self._from_config)
         if self.init_verbose:
             n = float(normalization(self.total_iterations_wd or 1))
             print(self._rules.table(weights, n if self._decaying else 0.0))

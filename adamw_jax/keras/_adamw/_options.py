@@ -43,6 +43,22 @@ def _coupling(name: str, value: Any) -> Any:
     return checks.check_choice(name, value, [each.name for each in (LearningRate, Schedule, Constant)])
 
 
+_flag: Callable[[str, Any], Any] = checks.check_flag
+
+SHARED: dict[str, Any] = {
+    "decay": 0.0,
+    "zero_penalties": True,
+    "total_iterations": None,
+    "total_iterations_wd": None,
+    "use_cosine_annealing": False,
+    "autorestart": None,
+    "t_mult": 1,
+    "coupling": "schedule",
+    "moment_dtype": None,
+    "init_verbose": True,
+}
+"""The options that all three classes have, with their defaults."""
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "beta_1": _share,
     "beta_2": _share,
@@ -70,8 +86,7 @@ def checked_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     annealed, restarts = given["use_cosine_annealing"], given["autorestart"]
     given = {**given, "autorestart": annealed if restarts is None else restarts}
-    flag: Callable[[str, Any], Any] = checks.check_flag
-    options = {name: _CHECKS.get(name, flag)(name, value) for name, value in given.items()}
+    options = {name: _CHECKS.get(name, _flag)(name, value) for name, value in given.items()}
     if options["autorestart"] and not options["use_cosine_annealing"]:
         raise ValueError("`autorestart` needs `use_cosine_annealing=True`. Received: autorestart=True")
     total = options["total_iterations"]

@@ -1,17 +1,18 @@
 """Which decay and which multiplier each weight gets: from a model, from names, by position."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
-
-import keras
-import numpy as np
 
 from adamw_jax._rules.values import check_decay, check_multiplier
 from adamw_jax._tree.table import to_text
+from adamw_jax.keras._adamw._by_name import check_kind, decays_of_pair, decays_something, resolved, substring
 from adamw_jax.keras._adamw._decays import get_weight_decays
 from adamw_jax.keras._adamw._penalties import decay_of, drop_zero_penalties, uncarried
-from adamw_jax.keras._paths import Weights, typed_paths
+from adamw_jax.keras._option_rules import by_path
+from adamw_jax.keras._paths import typed_paths
+from adamw_jax.keras._weights import Weights
 from adamw_jax.keras._written import written
 
 Decay = tuple[Any, Any]
@@ -86,13 +87,11 @@ class WeightRules:
                 warnings.warn(f"penalty zeroed, but no decay, for weights that are not trained: {lost}", stacklevel=5)
             decays = _decays_of(variables)
         else:
-            decays = _resolved("weight_decays", self.decays, weights, every, NONE, check_decay, weights.find)
+            decays = resolved("weight_decays", self.decays, weights, every, NONE, check_decay, weights.find)
         decays = [NONE if out else decay for out, decay in zip(excluded, decays, strict=True)]
-
-        def find(name: str, key: Any) -> list[int]:
-            return _substring(name, key, weights)
-
-        multipliers = _resolved("lr_multipliers", self.multipliers, weights, every, 1.0, check_multiplier, find)
+        multipliers = resolved(
+            "lr_multipliers", self.multipliers, weights, every, 1.0, check_multiplier, partial(substring, weights)
+        )
         names = typed_paths(weights.paths)
         if self.model is not None:
             self._given["weight_decays"] = dict(zip(names, decays, strict=True))
@@ -103,7 +102,7 @@ class WeightRules:
                     pairs = zip(names, values, strict=True)
                     self._given[rule] = {name: value for name, value in pairs if callable(value) or value != without}
             if self._zero_penalties:
-                drop_zero_penalties([v for v, decay in zip(variables, decays, strict=True) if _decays(decay)])
+                drop_zero_penalties([v for v, decay in zip(variables, decays, strict=True) if decays_of_pair(decay)])
         self.keys, self.decays, self.multipliers, self.model = weights.keys, decays, multipliers, None
 
     def by_key(self, decaying: bool) -> tuple[dict[str, Decay] | float, dict[str, Any] | None]:
@@ -124,7 +123,7 @@ class WeightRules:
             decays = None
         if isinstance(multipliers, list) and all(not callable(r) and r == 1 for r in multipliers):
             multipliers = None
-        return {"weight_decays": _writable(decays), "lr_multipliers": _writable(multipliers)}
+        return {"weight_decays": _writable(by_path(decays)), "lr_multipliers": _writable(by_path(multipliers))}
 
     def table(self, weights: Weights, n: float) -> str:
         """Return the lines "path, shape, multiplier, l1, l2", one per weight, with decays times n."""
@@ -142,83 +141,12 @@ def _cell(value: Any, factor: float) -> Any:
 
 
 def _writable(rules: Any) -> Any:
-    """Return rules as they are written into a configuration, layers by the paths of their weights."""
+    """Return rules as they are written into a configuration, pairs as pairs."""
     if isinstance(rules, (list, tuple)):
         return type(rules)(map(_writable, rules))
     if isinstance(rules, dict):
-        named = {key: key.variables if isinstance(key, keras.Layer) else () for key in rules}
-        return {
-            path: _writable(value)
-            for key, value in rules.items()
-            for path in ([v.path for v in named[key]] if named[key] else [key])
-        }
+        return {key: _writable(value) for key, value in rules.items()}
     return written(rules)
-
-
-def check_kind(name: str, values: Any, of: str) -> Any:
-    """Return a mapping as it is, and one value per variable as a list; raise a TypeError for another kind."""
-    if values is None:
-        return None
-    if isinstance(values, Mapping):
-        return dict(values)
-    if isinstance(values, (list, tuple, np.ndarray)):
-        return list(values.tolist() if isinstance(values, np.ndarray) else values)
-    raise TypeError(
-        f"`{name}` must be a dictionary, by the names of weights, or a list of {of}, one per trainable variable. "
-        f"Received: {values!r}"
-    )
-
-
-def decays_something(decays: Any) -> bool:
-    """Return whether some of `weight_decays` is not 0, as far as they are known; True for one that is malformed."""
-    if decays is None:
-        return False
-    return any(map(_decays, decays.values() if isinstance(decays, Mapping) else decays))
-
-
-def _decays(decay: Any) -> bool:
-    parts = decay if isinstance(decay, (tuple, list)) else [decay]
-    return any(callable(each) or each != 0 for each in parts)
-
-
-def _resolved(
-    name: str, rules: Any, weights: Weights, every: Sequence[Any], default: Any, check: Any, find: Any
-) -> list[Any]:
-    if rules is None:
-        return [default] * len(weights.variables)
-    if isinstance(rules, Mapping):
-        return weights.values(name, {k: _plain(check(f"{name}[{k!r}]", v)) for k, v in rules.items()}, default, find)
-    if len(rules) == len(every) > len(weights.variables):
-        ids = {id(v) for v in weights.variables}
-        rules = [value for value, variable in zip(rules, every, strict=True) if id(variable) in ids]
-    if len(rules) != len(weights.variables):
-        overwritten = len(every) - len(weights.variables)
-        also = f", or with the {overwritten} that are overwritten ({len(every)})" if overwritten else ""
-        raise ValueError(
-            f"`{name}` must have one value per trainable variable ({len(weights.variables)}){also}. "
-            f"Received: {len(rules)}"
-        )
-    return [_plain(check(f"{name}[{i}]", value)) for i, value in enumerate(rules)]
-
-
-def _plain(value: Any) -> Any:
-    """Return checked numbers as Python's."""
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    return value if callable(value) else float(value)
-
-
-def _substring(name: str, key: Any, weights: Weights) -> list[int]:
-    """Return the weights in whose path a key is, as in keras-adamw; or those of a layer."""
-    if isinstance(key, str):
-        names = [[own, *places] for own, places in zip(weights.keys, weights.places, strict=True)]
-        hits = [i for i, each in enumerate(names) if any(key.removesuffix(":0") in one for one in each)]
-        if hits:
-            return hits
-    try:
-        return weights.find(name, key)
-    except ValueError as error:
-        raise ValueError(f"`{name}`: the key {key!r} is part of no path; {error}") from error
 
 
 def _decays_of(variables: Sequence[Any]) -> list[Decay]:
