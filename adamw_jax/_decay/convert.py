@@ -13,67 +13,49 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar
 from adamw_jax._tree.width import as_scalar
 
-CONVENTIONS = {
-    "torch": "rate",
-    "pytorch": "rate",
-    "optax": "rate",
-    "keras": "rate",
-    "paper": "paper",
-    "normalized": "normalized",
-    "keras-adamw": "normalized",
-    "timescale": "timescale",
+NEEDED = {
+    **dict.fromkeys(("torch", "pytorch", "optax", "keras"), "learning_rate"),
+    "paper": None,
+    **dict.fromkeys(("normalized", "keras-adamw"), "updates"),
+    "timescale": "updates_per_epoch",
 }
-"""Names of the conventions, and what each of them is."""
-
-NEEDED = {"rate": "learning_rate", "paper": None, "normalized": "updates", "timescale": "updates_per_epoch"}
-"""The argument that a convention depends on."""
+"""Convention -> the argument that it depends on, which is the same for conventions that are one."""
 
 
 def _number(x: Any) -> Any:
-    """Return a checked number as a float, of a traced one a scalar of the default width."""
+    """Return a checked number as a float, a traced one as a scalar of the default width."""
     return as_scalar(x) if checks.is_traced(x) else float(x)
 
 
-def _of_both_runs(name: str, value: Any) -> tuple[Any, Any]:
-    """Return a number, or a pair, as checked numbers > 0 of the run before and the run after."""
-    given = value if isinstance(value, (tuple, list)) else (value,)
-    if isinstance(value, (tuple, list)) and len(value) != 2:
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    """Return the checked numbers > 0 of the run before and the run after, from one number or a pair."""
+    is_pair = isinstance(value, (tuple, list))
+    if is_pair and len(value) != 2:
         raise ValueError(f"`{name}` must be a number or a pair (before, after), got {value!r}")
+    given = value if is_pair else [value]
     numbers = [x if x is None else _number(checks.check_number(name, x, low=0, open_low=True)) for x in given]
     return numbers[0], numbers[-1]
 
 
-def _share_of_one(name: str, numbers: dict[str, Any]) -> Any:
+def _share_of_one(name: str, number: Any) -> Any:
     """Return what share of a weight a value of 1 takes away per update; for a timescale, which is its inverse, too."""
-    convention = CONVENTIONS[name]
-    needed = NEEDED[convention]
+    needed = NEEDED[name]
     if needed is None:
         return 1.0
-    if numbers[needed] is None:
+    if number is None:
         raise ValueError(f"`{needed}` must be given to convert a decay of convention {name!r}, got None")
-    if convention == "normalized":
-        return normalization(numbers[needed])
-    return 1 / numbers[needed] if convention == "timescale" else numbers[needed]
+    if needed == "updates":
+        return normalization(number)
+    return 1 / number if name == "timescale" else number
 
 
-def _is_product(product: Any, *factors: Any) -> bool:
-    """Return True if numbers are known to be a product, or some are traced."""
-    traced = any(map(checks.is_traced, (product, *factors)))
-    return traced or math.isclose(product, math.prod(factors), rel_tol=1e-6)
-
-
-def _refuse_unused(pairs: dict[str, tuple[Any, Any]], given: dict[str, Any], from_: str, to: str, ratio: Any) -> None:
-    """Raise where a number changes between the runs and neither convention depends on it, nor the batch explains it."""
-    used = {NEEDED[CONVENTIONS[name]] for name in (from_, to)}
-    for name, (before, after) in pairs.items():
-        if name in used or any(x is None or checks.is_traced(x) for x in (before, after)) or before == after:
-            continue
-        if ratio is None or (name != "learning_rate" and not _is_product(before, after, ratio)):
-            raise ValueError(
-                f"`{name}` must be one number to convert {from_!r} to {to!r}, for neither depends on it, got "
-                f"{given[name]!r}: for another batch give batch=(before, after), for another length convert to "
-                "'normalized' and back"
-            )
+def _is_unexplained(name: str, before: Any, after: Any, ratio: Any) -> bool:
+    """Return True if a number is known to change between the runs, and not by the ratio of the batches."""
+    changes = not any(x is None or checks.is_traced(x) for x in (before, after)) and before != after
+    if not changes or ratio is None:
+        return changes
+    is_explained = name == "learning_rate" or checks.is_traced(ratio)
+    return not is_explained and not math.isclose(before, after * ratio, rel_tol=1e-6)
 
 
 def convert_decay(
@@ -95,9 +77,8 @@ def convert_decay(
         "normalized", "keras-adamw"              s = value sqrt(1 / T)      coupling="schedule", normalize_decay=T
         "timescale"                              s = 1 / (value M)          weights average over `value` epochs
 
-    For another run every number may be a pair (before, after). The share stays as it is, whatever becomes of rate and
-    width; with another batch it is proportional to the batch, so that a weight is forgotten after as many examples as
-    before:
+    For another run every number may be a pair (before, after). The share does not depend on rate and width. It is
+    proportional to the batch, so that a weight is forgotten after as many examples as before:
 
         s after = s before * batch after / batch before
 
@@ -130,37 +111,40 @@ def convert_decay(
     0.8
     """
     for name, convention in (("from_", from_), ("to", to)):
-        if convention not in CONVENTIONS:
-            near = difflib.get_close_matches(str(convention), CONVENTIONS, 1, 0.5)
+        if convention not in NEEDED:
+            near = difflib.get_close_matches(str(convention), NEEDED, 1, 0.5)
             hint = f": did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, CONVENTIONS))}, got {convention!r}{hint}")
-    is_timescale = CONVENTIONS[from_] == "timescale"
+            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, NEEDED))}, got {convention!r}{hint}")
+    is_timescale = from_ == "timescale"
     if not (is_timescale and checks.is_number(value) and checks.equals(value, math.inf)):
         checks.check_number("value", value, low=0, open_low=is_timescale)
     value = _number(value)
     if batch is not None and not isinstance(batch, (tuple, list)):
         raise ValueError(f"`batch` must be a pair (before, after), got {batch!r}")
-    small, large = (1.0, 1.0) if batch is None else _of_both_runs("batch", batch)
+    small, large = (1.0, 1.0) if batch is None else _pair("batch", batch)
+    ratio = None if batch is None else large / small
     given = {"learning_rate": learning_rate, "updates": updates, "updates_per_epoch": updates_per_epoch}
-    pairs = {name: _of_both_runs(name, number) for name, number in given.items()}
-    if batch is not None:
-        for name in ("updates", "updates_per_epoch"):
-            if checks.is_number(given[name]):
-                pairs[name] = (pairs[name][0], pairs[name][0] * small / large)
-    _refuse_unused(pairs, given, from_, to, None if batch is None else large / small)
+    pairs: dict[Any, Any] = {name: _pair(name, number) for name, number in given.items()}
+    for name in ("updates", "updates_per_epoch") if batch is not None else ():
+        if checks.is_number(given[name]):
+            pairs[name] = (pairs[name][0], pairs[name][0] * small / large)
+    for name, (before, after) in pairs.items():
+        if name not in (NEEDED[from_], NEEDED[to]) and _is_unexplained(name, before, after, ratio):
+            raise ValueError(
+                f"`{name}` must be one number to convert {from_!r} to {to!r}, for neither depends on it, got "
+                f"{given[name]!r}: for another batch give batch=(before, after), for another length convert to "
+                "'normalized' and back"
+            )
     if updates_per_epoch is None:
         pairs["updates_per_epoch"] = (1.0, 1.0)
-    if CONVENTIONS[from_] == CONVENTIONS[to] and batch is None and all(a is b for a, b in pairs.values()):
+    if NEEDED[from_] == NEEDED[to] and batch is None and all(a is b for a, b in pairs.values()):
         return value
-    unit, unit_to = (
-        _share_of_one(name, {key: pair[run] for key, pair in pairs.items()}) for run, name in enumerate((from_, to))
-    )
+    of_runs = [(name, pairs.get(NEEDED[name], (None, None))) for name in (from_, to)]
+    unit, unit_to = (_share_of_one(name, numbers[run]) for run, (name, numbers) in enumerate(of_runs))
     share = unit * (1 / value if is_timescale else value)
-    share = share if batch is None else share * Growth(batch=large / small).factor(DEFAULT.exponents("decay"))
-    if CONVENTIONS[to] == "timescale":
-        return math.inf if checks.equals(share, 0) else _finished(unit_to / share)
-    return _finished(share / unit_to)
-
-
-def _finished(number: Any) -> Scalar:
-    return jnp.asarray(number) if checks.is_traced(number) else float(number)
+    if batch is not None:
+        share *= Growth(batch=ratio).factor(DEFAULT.exponents("decay"))
+    if to == "timescale" and checks.equals(share, 0):
+        return math.inf
+    result = unit_to / share if to == "timescale" else share / unit_to
+    return jnp.asarray(result) if checks.is_traced(result) else float(result)

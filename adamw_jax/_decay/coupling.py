@@ -32,7 +32,7 @@ class Schedule:
     needs_eta: ClassVar[bool] = True
     """Whether c contains the schedule's factor."""
     by_layer: ClassVar[bool] = False
-    """Whether c is another one for layers that a normalization follows."""
+    """Whether c differs on layers that a normalization follows."""
 
     def factor(self, alpha: Any, eta: Any, normalized: bool = False) -> Any:
         """Return c of an update: a number, a NumPy array over many updates, or a traced scalar.
@@ -41,21 +41,18 @@ class Schedule:
           alpha, eta: the learning rate and the schedule's factor.
           normalized: whether a normalization follows the layer.
         """
-        del alpha, normalized
         return eta
 
     def with_peak(self, find: Callable[[], Scalar]) -> "Schedule":
         """Return the coupling with the largest alpha eta of the run, `find()`, if c depends on it."""
-        del find
         return self
 
     def flags(self, params: chex.ArrayTree) -> list[bool]:
-        """Return for every leaf, in the order of `jax.tree.leaves`, whether c is the one of normalized layers."""
+        """Return for every leaf, in the order of `jax.tree.leaves`, whether c is that of normalized layers."""
         return [False] * len(jax.tree.leaves(params))
 
     def resolved(self, params: chex.ArrayTree) -> "Schedule":
         """Return the coupling with its rules resolved for a tree, see `Resolved`."""
-        del params
         return self
 
 
@@ -128,11 +125,10 @@ class Corrected(LearningRate):
         return rate * xp.where(is_zero, 1.0, rate / xp.where(is_zero, 1.0, self.peak))
 
     def with_peak(self, find: Callable[[], Scalar]) -> "Corrected":
-        """Return the coupling with its own peak, or else with `find()`."""
+        """Return the coupling with the given peak, or else with `find()`; with any for a rate that is always 0."""
         if self.peak is not None:
             return self
         peak = find()
-        # A rate that is always 0 makes c = 0 with any peak.
         return dataclasses.replace(self, peak=1.0 if checks.equals(peak, 0) else peak)
 
     def flags(self, params: chex.ArrayTree) -> list[bool]:
@@ -146,12 +142,9 @@ class Corrected(LearningRate):
         return dataclasses.replace(self, layers=Resolved(self.flags(params)))
 
 
-COUPLINGS = {coupling.name: coupling for coupling in (LearningRate(), Schedule(), Constant(), Corrected())}
-"""The couplings by name."""
-
-
 def coupling_of(coupling: str | Schedule) -> Schedule:
     """Return the coupling that an argument names or is."""
     if isinstance(coupling, Schedule):
         return coupling
-    return COUPLINGS[checks.check_choice("coupling", coupling, COUPLINGS)]
+    couplings = {each.name: each for each in (LearningRate(), Schedule(), Constant(), Corrected())}
+    return couplings[checks.check_choice("coupling", coupling, couplings)]

@@ -8,7 +8,7 @@ import chex
 import optax
 from jax.lax import add
 
-from adamw_jax._decay.factor import DecayFactor, check_normalize, scaled
+from adamw_jax._decay.factor import DecayFactor, check_normalize
 from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_decay, check_rules, check_start, values_now
@@ -88,7 +88,7 @@ def add_decoupled_decay(
     def init(params: Params) -> optax.OptState:
         checks.check_floating("params", params)
         check_start("weight_decay", decays_of(weight_decay, params))
-        whole.flags(params)
+        whole.c.flags(params)
         return shape.init(params)
 
     def update(
@@ -100,10 +100,10 @@ def add_decoupled_decay(
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to decay them, got None")
-        numbers = (*whole.now(extra_args), *map(as_scalar, shape.numbers()))
-        rows = zip(decays, whole.scales(tree, extra_args), whole.flags(tree), strict=True)
-        values = [(scaled(l1, r), scaled(l2, r), flag) for (l1, l2), r, flag in rows]
-        (updates,) = map_leaves(_kernel(shape.term), numbers, (updates, params, *shape.trees(state)), values)
+        numbers, trees = shape.inputs(state)
+        scalars = (*whole.now(extra_args), *map(as_scalar, numbers))
+        values = whole.on_leaves(decays, tree, extra_args)
+        (updates,) = map_leaves(_kernel(shape.term), scalars, (updates, params, *trees), values)
         return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)

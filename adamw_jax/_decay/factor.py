@@ -1,6 +1,7 @@
 """A decay's own factor c n r': what multiplies l1 sign(theta) + l2 theta in an update."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -31,15 +32,16 @@ def normalization(updates: Any) -> Any:
 
 
 def check_normalize(name: str, normalize: Scalar | str | None) -> None:
-    """Check the argument that gives the number of updates over which a decay is normalized."""
-    if isinstance(normalize, str) and normalize != "cycle":
-        raise ValueError(f"`{name}` must be None, a number or 'cycle', got {normalize!r}")
-    if normalize is not None and not isinstance(normalize, str):
+    """Check T, the number of updates over which a decay is normalized: a number, "cycle" or None."""
+    if isinstance(normalize, str):
+        if normalize != "cycle":
+            raise ValueError(f"`{name}` must be None, a number or 'cycle', got {normalize!r}")
+    elif normalize is not None:
         checks.check_number(name, normalize, low=1)
 
 
 def scaled(value: Any, r: Any) -> Any:
-    """Return r times a decay; a decay that is known to be zero stays a known zero."""
+    """Return r times a decay. A known zero stays one, so that its terms are left out of the program."""
     return 0.0 if checks.equals(value, 0) else value * r
 
 
@@ -47,8 +49,7 @@ def scaled(value: Any, r: Any) -> Any:
 class DecayFactor:
     """The factor c n r' of a decay.
 
-        c = eta ("schedule", the paper's form), alpha eta ("learning_rate"), 1 ("constant"), or by `Corrected`
-            (alpha eta)^2 / peak on layers that a normalization follows and alpha eta on others
+        c = eta ("schedule", the paper's form), alpha eta ("learning_rate"), 1 ("constant"), or that of `Corrected`
         n = 1, sqrt(1 / T) or sqrt(1 / T_i)
         r' = the leaf's multiplier, or 1
 
@@ -100,7 +101,7 @@ class DecayFactor:
         return normalization(period)
 
     def now(self, extra_args: dict[str, Any]) -> tuple[Any, Any]:
-        """Return c n of an update, for a layer that no normalization follows and for one that a normalization follows.
+        """Return c n of an update: for layers that no normalization follows, and for the others.
 
         Raises:
           ValueError: the optimizer or stage that provides alpha, eta or the period is missing.
@@ -114,10 +115,10 @@ class DecayFactor:
         plain = as_scalar(self.of(**factors))
         return plain, as_scalar(self.of(**factors, normalized=True)) if self.c.by_layer else plain
 
-    def flags(self, params: chex.ArrayTree) -> list[bool]:
-        """Return for every leaf whether its c is the one of normalized layers."""
-        return self.c.flags(params)
-
-    def scales(self, params: chex.ArrayTree, extra_args: dict[str, Any]) -> list[Any]:
-        """Return r' for every leaf, as it is at the update that `extra_args` belong to."""
-        return values_now("lr_multipliers", multipliers_of(self.multipliers, params), extra_args)
+    def on_leaves(
+        self, decays: Sequence[tuple[Any, ...]], params: chex.ArrayTree, extra_args: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Return for every leaf its decays times the r' of an update, and whether a normalization follows its layer."""
+        factors = values_now("lr_multipliers", multipliers_of(self.multipliers, params), extra_args)
+        rows = zip(decays, factors, self.c.flags(params), strict=True)
+        return [(*(scaled(decay, r) for decay in each), flag) for each, r, flag in rows]

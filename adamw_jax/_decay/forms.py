@@ -32,7 +32,7 @@ def _plain(factor: Any, u: Any, p: Any, decay: Any) -> Any:
 
 
 def _cautious(factor: Any, u: Any, p: Any, decay: Any) -> Any:
-    # A product of the signs, for a product of tiny numbers would underflow to zero and pass for agreement.
+    # A product of tiny u and p would underflow to zero, and so count as agreement.
     return jnp.where(sign(u) * sign(p) >= 0, _pull(factor, p, p, decay), jnp.zeros_like(p))
 
 
@@ -46,45 +46,35 @@ def _anchored(factor: Any, u: Any, p: Any, decay: Any, anchor: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Decoupled:
-    """The plain form, towards zero: l1 sign(theta) + l2 theta."""
+    """The plain form, towards zero: l1 sign(theta) + l2 theta. It is the base of the other forms."""
 
     term: ClassVar[Callable[..., Any]] = staticmethod(_plain)
-    """(c n r', u, theta, (l1, l2), *numbers, *trees' leaves) -> the summand of u."""
+    """(c n r', u, theta, (l1, l2), *numbers, *trees' leaves) -> what is added to u."""
     needs_size: ClassVar[bool] = False
     """Whether the half-life depends on the size of the weight."""
 
     @property
     def is_plain(self) -> bool:
-        """True if this is l1 sign(theta) + l2 theta, and no form derived from it."""
+        """True for this class, False for the forms derived from it."""
         return type(self) is Decoupled
-
-    def numbers(self) -> tuple[Scalar, ...]:
-        """Return the numbers that the term needs besides."""
-        return ()
 
     def beside(self, frozen: Sequence[bool]) -> "Decoupled":
         """Return the form for parameters of which some are frozen and may be of any dtype."""
-        del frozen
         return self
 
     def init(self, params: Params) -> optax.OptState:
         """Return the state of the decay, which updates do not change."""
-        del params
         return optax.EmptyState()
 
-    def trees(self, state: Any) -> tuple[chex.ArrayTree, ...]:
-        """Return the trees like the parameters in that state."""
-        del state
-        return ()
+    def inputs(self, state: Any) -> tuple[Sequence[Scalar], Sequence[chex.ArrayTree]]:
+        """Return the numbers, and the trees like the parameters, that the term takes besides."""
+        return (), ()
 
     def half_life(self, share: float, size: float | None = None) -> float | None:
-        """Return the updates in which the decay alone halves a weight; None for never.
+        """Return the updates in which l2 halves a weight of a root mean square `size`, taking a share in each.
 
-        Args:
-          share: what l2 takes away in an update, as a share of the weight.
-          size: of the weight, its root mean square; None if it is not known.
+        None is never, and the size None is not known.
         """
-        del size
         return None if share == 0 else 0.0 if share >= 1 else math.log(0.5) / math.log1p(-share)
 
 
@@ -101,7 +91,7 @@ class Cautious(Decoupled):
     term = staticmethod(_cautious)
 
     def half_life(self, share: float, size: float | None = None) -> float | None:
-        """Return the half-life of a weight that the updates agree with half of the time: twice the plain one."""
+        """Return twice the plain half-life: that of a weight which half of the updates agree with."""
         plain = super().half_life(share, size)
         return None if plain is None else 2 * plain
 
@@ -127,12 +117,12 @@ class Huber(Decoupled):
     def __post_init__(self) -> None:
         checks.check_number("delta", self.delta, low=0, open_low=True)
 
-    def numbers(self) -> tuple[Scalar, ...]:
+    def inputs(self, state: Any) -> tuple[Sequence[Scalar], Sequence[chex.ArrayTree]]:
         """Return delta."""
-        return (self.delta,)
+        return (self.delta,), ()
 
     def half_life(self, share: float, size: float | None = None) -> float | None:
-        """Return the half-life: linear beyond delta, the plain one within it, or where the size is not known."""
+        """Return the half-life: linear beyond delta; the plain one within it, or where the size is not known."""
         plain, delta = super().half_life(share, size), float(self.delta)
         if plain is None or size is None or size <= delta:
             return plain
@@ -154,9 +144,9 @@ class Anchored(Decoupled):
     """A decay towards given parameters instead of zero: l1 sign(theta - theta_0) + l2 (theta - theta_0).
 
     The state holds a copy of the anchors, so that they are saved and sharded with it and no program has them as
-    constants. When a run goes on, the anchors of its state count, and not those that the new optimizer is given:
-    `optax.tree.set(state, anchors=others)` replaces them. Layers that fine-tuning adds have no start to go back to: a
-    rule gives them 0, or an anchor of zeros makes theirs an ordinary decay. The half-life is that of the distance.
+    constants. A resumed run keeps the anchors of its state, whatever the new optimizer is given:
+    `optax.tree.set(state, anchors=others)` replaces them. For layers that fine-tuning adds, give a decay of 0, or
+    anchors of zeros, which are a decay towards zero. The half-life is that of the distance.
 
     Attributes:
       anchors: theta_0, a tree of the parameters' paths and shapes; None are the parameters given to `init`.
@@ -176,47 +166,35 @@ class Anchored(Decoupled):
         leaves: list[Any] = jax.tree.leaves(self.anchors)
         if self.anchors is None or len(leaves) != len(frozen):
             return self
-        shown = [
-            jnp.zeros(jnp.shape(leaf)) if flag and not is_floating(leaf) else leaf
-            for leaf, flag in zip(leaves, frozen, strict=True)
-        ]
+        rows = zip(leaves, frozen, strict=True)
+        shown = [jnp.zeros(jnp.shape(leaf)) if flag and not is_floating(leaf) else leaf for leaf, flag in rows]
         return dataclasses.replace(self, anchors=structure_of(self.anchors).unflatten(shown))
 
     def init(self, params: Params) -> optax.OptState:
-        """Return a copy of the anchors.
-
-        Raises:
-          ValueError: anchors of other paths or shapes than the parameters'. TypeError: anchors that are not floating.
-        """
-        if not jax.tree.leaves(params):
+        """Return a copy of the anchors; raise an error if they do not fit the parameters."""
+        paths, leaves, structure = leaf_paths(params), jax.tree.leaves(params), structure_of(params)
+        if not leaves:
             return AnchoredDecayState(params)  # the placeholder of optax.tree.map_params, or nothing to anchor
         start = params if self.anchors is None else self.anchors
-        if leaf_paths(start) != leaf_paths(params):
+        if leaf_paths(start) != paths:
             raise ValueError(
-                f"`anchors` must have the structure of the parameters, {jax.tree.structure(params)}, "
-                f"got {jax.tree.structure(start)}"
+                f"`anchors` must have the structure of the parameters, {structure}, got {jax.tree.structure(start)}"
             )
         checks.check_floating("anchors", start)
-        rows = zip(leaf_paths(params), jax.tree.leaves(start), jax.tree.leaves(params), strict=True)
-        for path, anchor, p in rows:
-            if jnp.shape(anchor) != jnp.shape(p):
-                raise ValueError(
-                    f"`anchors` must have the shapes of the parameters, {jnp.shape(p)} at {path!r}, "
-                    f"got {jnp.shape(anchor)}"
-                )
-        return AnchoredDecayState(jax.tree.unflatten(jax.tree.structure(params), map(own, jax.tree.leaves(start))))
+        anchors = jax.tree.leaves(start)
+        for path, got, wanted in zip(paths, map(jnp.shape, anchors), map(jnp.shape, leaves), strict=True):
+            if got != wanted:
+                raise ValueError(f"`anchors` must have the shapes of the parameters, {wanted} at {path!r}, got {got}")
+        return AnchoredDecayState(structure.unflatten(map(own, anchors)))
 
-    def trees(self, state: Any) -> tuple[chex.ArrayTree, ...]:
+    def inputs(self, state: Any) -> tuple[Sequence[Scalar], Sequence[chex.ArrayTree]]:
         """Return the anchors."""
-        return (state.anchors,)
-
-
-FORMS = {"decoupled": Decoupled(), "cautious": Cautious(), "anchored": Anchored()}
-"""The forms that need no argument, by name."""
+        return (), (state.anchors,)
 
 
 def form_of(decay: str | Decoupled) -> Decoupled:
-    """Return the form that an argument names or is."""
+    """Return the form that an argument names or is; the forms that need no argument have names."""
     if isinstance(decay, Decoupled):
         return decay
-    return FORMS[checks.check_choice("decay", decay, FORMS, others="a form such as Huber(1.0)")]
+    forms = {"decoupled": Decoupled(), "cautious": Cautious(), "anchored": Anchored()}
+    return forms[checks.check_choice("decay", decay, forms, others="a form such as Huber(1.0)")]

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
+import jax
 
 from adamw_jax._rules.axes import matrix_axes
 from adamw_jax._rules.leaf import Leaf, require_axes
@@ -16,8 +17,27 @@ from adamw_jax._tree.typing import Mask, Scalar
 PER = ("matrix", "row", "column", "leaf")
 
 
+class NormRule:
+    """Base of `Held`, `Brake` and `Floor`: the leaves of a rule, and the part of a leaf that has one norm."""
+
+    mask: Mask
+    per: str
+    number: ClassVar[str] = ""
+    """The field with the rule's number."""
+
+    def __post_init__(self) -> None:
+        checks.check_choice("per", self.per, PER)
+
+    @property
+    def text(self) -> str:
+        """The rule as `explain` shows it."""
+        number = getattr(self, self.number, None)
+        shown = "" if number is None or checks.is_traced(number) else f"{float(number):g} "
+        return f"{type(self).__name__.lower()} {shown}per {self.per}"
+
+
 @dataclasses.dataclass(frozen=True)
-class Held:
+class Held(NormRule):
     """Hold norms as they are at the start: R normalize(theta), see `hold_norm`.
 
     Attributes:
@@ -32,17 +52,9 @@ class Held:
     mask: Mask
     per: str = "matrix"
 
-    def __post_init__(self) -> None:
-        checks.check_choice("per", self.per, PER)
-
-    @property
-    def text(self) -> str:
-        """The rule as `explain` shows it."""
-        return f"held per {self.per}"
-
 
 @dataclasses.dataclass(frozen=True)
-class Brake:
+class Brake(NormRule):
     """Let norms grow by a share s of what a step asks: |theta'| = |theta| + s (|theta+| - |theta|), see `hold_norm`.
 
     Attributes:
@@ -57,19 +69,15 @@ class Brake:
     mask: Mask
     outward: Scalar = 0.5
     per: str = "matrix"
+    number = "outward"
 
     def __post_init__(self) -> None:
-        checks.check_choice("per", self.per, PER)
+        super().__post_init__()
         checks.check_number("outward", self.outward, low=0, high=1, open_high=True)
-
-    @property
-    def text(self) -> str:
-        """The rule as `explain` shows it."""
-        return f"brake {'' if checks.is_traced(self.outward) else f'{float(self.outward):g} '}per {self.per}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Floor:
+class Floor(NormRule):
     """Make steps at least a share of the weights' norm: |step| >= ratio |theta|, see `hold_norm`.
 
     Attributes:
@@ -84,27 +92,22 @@ class Floor:
     mask: Mask
     ratio: Scalar
     per: str = "matrix"
+    number = "ratio"
 
     def __post_init__(self) -> None:
-        checks.check_choice("per", self.per, PER)
+        super().__post_init__()
         checks.check_number("ratio", self.ratio, low=0, open_low=True)
 
-    @property
-    def text(self) -> str:
-        """The rule as `explain` shows it."""
-        return f"floor {'' if checks.is_traced(self.ratio) else f'{float(self.ratio):g} '}per {self.per}"
 
-
-NormRule = Held | Brake | Floor
 Norms = Mask | NormRule | Sequence[NormRule]
 
 
-def norm_rules(norms: Norms | Resolved | None, tree: chex.ArrayTree) -> list[NormRule | None]:
+def norm_rules(norms: Norms | Resolved | None, tree: chex.ArrayTree) -> list[Any]:
     """Return the rule for the norm of every leaf, in the order of `jax.tree.leaves`, None where there is none.
 
     Args:
       norms: a mask, which is `Held(mask)`; a rule; a sequence of rules, of which the first that finds a leaf decides;
-        or rules resolved already.
+        or resolved rules.
       tree: the parameters, or any tree of their structure.
 
     Raises:
@@ -112,17 +115,16 @@ def norm_rules(norms: Norms | Resolved | None, tree: chex.ArrayTree) -> list[Nor
     """
     if isinstance(norms, Resolved):
         return norms.values
-    is_rule = isinstance(norms, NormRule)
-    several = isinstance(norms, (list, tuple)) and norms and all(isinstance(each, NormRule) for each in norms)
-    rules: Any = norms if several else [norms if is_rule else Held(norms)]
-    found: list[NormRule | None] = []
-    for rule in rules if norms is not None else []:
+    given: Any = norms if isinstance(norms, (list, tuple)) and norms else [norms]
+    are_rules = all(isinstance(each, NormRule) for each in given)
+    rules = given if are_rules else [Held(norms)] if norms is not None else []
+    found: list[Any] = [None] * len(jax.tree.leaves(tree))
+    for rule in rules:
         flags = resolve_mask("hold_norm", rule.mask, tree)
-        if flags and not any(flags) and (is_rule or several):
+        if are_rules and flags and not any(flags):
             raise ValueError(f"`hold_norm` must find a leaf, got {rule!r}, which finds none of {len(flags)}")
-        rows = zip(flags, found or [None] * len(flags), strict=True)
-        found = [before or (rule if flag else None) for flag, before in rows]
-    return found or [None] * len(resolve_mask("hold_norm", [], tree))
+        found = [before or (rule if flag else None) for flag, before in zip(flags, found, strict=True)]
+    return found
 
 
 def axes_of_unit(rule: NormRule, leaf: Leaf) -> tuple[int, ...]:
@@ -134,16 +136,14 @@ def axes_of_unit(rule: NormRule, leaf: Leaf) -> tuple[int, ...]:
     every = tuple(range(len(leaf.shape)))
     if rule.per == "leaf":
         return every
+    if leaf.is_matrix:
+        require_axes("hold_norm", leaf)
     if rule.per == "matrix":
-        if leaf.is_matrix:
-            require_axes("hold_norm", leaf)
         return matrix_axes(leaf)
-    if not {"i", "o"} <= set(leaf.axes or ""):
-        if leaf.is_matrix:
-            require_axes("hold_norm", leaf)
+    letters = leaf.axes or ""
+    if not {"i", "o"} <= set(letters):
         raise ValueError(
             f"`per={rule.per!r}` of `hold_norm` is for matrices, got the {leaf.role} {leaf.path!r} of shape "
             f"{leaf.shape}: use per='leaf'"
         )
-    inside = "o" if rule.per == "row" else "i"
-    return tuple(axis for axis in every if (leaf.axes or "")[axis] == inside)
+    return tuple(axis for axis in every if letters[axis] == ("o" if rule.per == "row" else "i"))

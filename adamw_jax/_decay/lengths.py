@@ -12,6 +12,10 @@ from adamw_jax._tree.width import arithmetic_dtype, placed_like
 Axes = tuple[int, ...]
 
 
+def _wide(*arrays: Any) -> list[chex.Array]:
+    return [x.astype(arithmetic_dtype(x)) for x in arrays]
+
+
 def _scaled(x: chex.Array, axes: Axes) -> tuple[chex.Array, chex.Array, chex.Array]:
     """Return x / m, its norms, and m = max |x|, or 1 for zeros: squares of x itself under- and overflow."""
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
@@ -37,7 +41,7 @@ def on_sphere(x: chex.Array, radius: chex.Array, axes: Axes) -> chex.Array:
 @functools.partial(jax.jit, static_argnames="axes")
 def hold(u: Any, p: Any, radius: Any, rate: Any, axes: Axes) -> tuple[chex.Array, chex.Array]:
     """Return the update that holds the norms, and the radii: those of p itself where they were 0."""
-    wide_p, wide_u = (x.astype(arithmetic_dtype(x)) for x in (p, u))
+    wide_p, wide_u = _wide(p, u)
     own = norms_over(wide_p, axes)
     radius = jnp.where(radius > 0, radius, placed_like(own.squeeze(axes).astype(radius.dtype), radius))
     rate, length = jnp.asarray(rate, wide_u.dtype), jnp.expand_dims(radius, axes).astype(wide_u.dtype)
@@ -52,9 +56,9 @@ def brake(u: Any, p: Any, outward: Any, axes: Axes) -> chex.Array:
 
         theta' = k theta+,   k = |theta'| / |theta+|,   so that   u' = u + (1 - k) (theta - u)
 
-    and |theta+| - |theta| = <u, u - 2 theta> / (|theta+| + |theta|): no small difference of large numbers is taken.
+    and |theta+| - |theta| = <u, u - 2 theta> / (|theta+| + |theta|), which cancels no digits.
     """
-    wide_p, wide_u = (x.astype(arithmetic_dtype(x)) for x in (p, u))
+    wide_p, wide_u = _wide(p, u)
     scaled, norm, largest = _scaled(wide_p, axes)
     step = wide_u / largest
     after = norms_over(scaled - step, axes)
@@ -66,6 +70,6 @@ def brake(u: Any, p: Any, outward: Any, axes: Axes) -> chex.Array:
 @functools.partial(jax.jit, static_argnames="axes")
 def floor(u: Any, p: Any, ratio: Any, axes: Axes) -> chex.Array:
     """Return the update, longer where it is shorter than a share `ratio` of p."""
-    wide_p, wide_u = (x.astype(arithmetic_dtype(x)) for x in (p, u))
+    wide_p, wide_u = _wide(p, u)
     least = jnp.asarray(ratio, wide_u.dtype) * norms_over(wide_p, axes)
     return jnp.where(norms_over(wide_u, axes) < least, on_sphere(wide_u, least, axes), wide_u).astype(u.dtype)

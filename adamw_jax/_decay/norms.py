@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from adamw_jax._decay.decay import decays_of
-from adamw_jax._decay.held import Brake, Floor, Held, Norms, axes_of_unit, norm_rules
+from adamw_jax._decay.held import Brake, Held, Norms, axes_of_unit, norm_rules
 from adamw_jax._decay.lengths import brake, floor, hold, norms_over
 from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._rules.leaf import is_matrix, leaves_of
@@ -47,10 +47,10 @@ def hold_norm(
 
         u <- theta - R normalize(theta - a R normalize(u)),   a = alpha eta r,   R = |theta| at the start
 
-    A step then turns the parameter by an angle near the rate a, whatever its length and its gradient's: what a decay
-    reaches in equilibrium where the loss ignores the length (see `scale_invariant`), from the first update on. What
-    is zero has no sphere: `init` refuses it where it knows the numbers; under `jax.jit` it does not, and it moves by u
-    as it is until it has a length, which is then held.
+    A step then turns the parameter by an angle near the rate a, whatever its length and its gradient's: from the first
+    update on, as in the equilibrium of a decay where the loss ignores the length (see `scale_invariant`). A parameter
+    that is zero has no direction: `init` refuses it where it knows the numbers. Under `jax.jit`, where it does not, the
+    parameter moves by u until it has a length, which is then held.
 
     Each matrix of a stack has its norm, so that a stack is the loop over its matrices. `Brake` and `Floor` change the
     step theta -> theta+ that the other stages ask for:
@@ -93,12 +93,13 @@ def hold_norm(
     def init(params: Params) -> HoldNormState:
         decays, thresholds = decays_of(weight_decay, params), thresholds_of(proximal_l1, params)
         radii: list[Any] = []
-        leaves = zip(leaves_of(params, axes), jax.tree.leaves(params), strict=True)
-        for (leaf, p), rule, decay, threshold in zip(leaves, norm_rules(mask, params), decays, thresholds, strict=True):
+        known = leaves_of(params, axes), jax.tree.leaves(params), norm_rules(mask, params)
+        for leaf, p, rule, decay, threshold in zip(*known, decays, thresholds, strict=True):
             over = () if rule is None else axes_of_unit(rule, leaf)
-            radii.append(norms_over(widen(p), over).squeeze(over) if isinstance(rule, Held) else None)
             if not isinstance(rule, Held):
+                radii.append(None)
                 continue
+            radii.append(norms_over(widen(p), over).squeeze(over))
             path = leaf.path
             if not all(checks.is_traced(part) or checks.equals(part, 0) for part in (*decay, threshold)):
                 raise ValueError(
@@ -133,14 +134,18 @@ def hold_norm(
             eta = extra_args.get("eta")
             rate = as_scalar(extra_arg("alpha", extra_args)) * (1.0 if eta is None else as_scalar(eta))
         new_updates, radii = [], dict(state.norms) if isinstance(state.norms, Mapping) else {}
-        rows = zip(unique_paths(tree), leaves_of(tree, axes), *map(jax.tree.leaves, (updates, tree)), strict=True)
-        for (path, leaf, u, p), rule, r in zip(rows, rules, factors, strict=True):
-            new, over = u, () if rule is None else axes_of_unit(rule, leaf)
-            if isinstance(rule, Held):
+        arrays = map(jax.tree.leaves, (updates, tree))
+        for path, leaf, u, p, rule, r in zip(
+            unique_paths(tree), leaves_of(tree, axes), *arrays, rules, factors, strict=True
+        ):
+            over = () if rule is None else axes_of_unit(rule, leaf)
+            if rule is None:
+                new = u
+            elif isinstance(rule, Held):
                 new, radii[path] = hold(u, p, radii[path], rate * r, over)
             elif isinstance(rule, Brake):
                 new = brake(u, p, rule.outward, over)
-            elif isinstance(rule, Floor):
+            else:
                 new = floor(u, p, rule.ratio, over)
             new_updates.append(new)
         return structure_of(updates).unflatten(new_updates), state._replace(norms=radii)

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._decay.factor import DecayFactor, scaled
+from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree import checks
@@ -80,8 +80,7 @@ def soft_threshold(
             return updates, state
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to shrink them, got None")
-        rows = zip(thresholds, whole.scales(tree, extra_args), whole.flags(tree), strict=True)
-        values = [(scaled(l1, r), flag) for l1, r, flag in rows]
+        values = whole.on_leaves([(l1,) for l1 in thresholds], tree, extra_args)
         (updates,) = map_leaves(_shrink, whole.now(extra_args), (updates, params), values)
         return updates, state
 

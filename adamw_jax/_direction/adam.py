@@ -1,5 +1,6 @@
-"""Adam's direction, and the functions that all directions with two moments share."""
+"""Adam's direction, and what all directions with two moments share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -9,10 +10,11 @@ from jax.lax import add, convert_element_type, div, mul, pow, sqrt, square, sub
 
 from adamw_jax._direction.direction import as_direction, of_momentum
 from adamw_jax._direction.epsilon import check_epsilons, epsilons, with_epsilons
-from adamw_jax._storage.formats import storage_of
-from adamw_jax._storage.loop import PackedMomentsState, map_moments
+from adamw_jax._storage.formats import Storage, storage_of
+from adamw_jax._storage.loop import Direction, PackedMomentsState, map_moments
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
+from adamw_jax._tree.loop import Kernel
 from adamw_jax._tree.typing import MomentDtype, Moments, Params, Rules, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
@@ -67,9 +69,46 @@ def adam_scalars(
 
 def adam_direction(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
     """Return mu_hat / (sqrt(nu_hat + eps_root) + eps), with numerator and denominator multiplied by r."""
-    del g, old
     (mu, nu), (*_, factor, eps, eps_root) = new, scalars
     return div(mul(mu, factor), denominator(nu, eps, eps_root))
+
+
+def of_moments(
+    state_type: Any,
+    storage: Storage,
+    kernels: tuple[Kernel, Direction],
+    prepare: Callable[..., tuple[tuple[Any, ...], Callable[[Any, Any], tuple[Any, ...]]]],
+    eps: Rules,
+    eps_root: Rules,
+    *,
+    number: int = 2,
+    start: Callable[[], tuple[chex.Array, ...]] = tuple,
+) -> optax.GradientTransformation:
+    """Return the transformation of kernels whose last two scalars are from eps and eps_root.
+
+    Args:
+      state_type: (count, *scalars, *moments as stored) -> the state.
+      kernels: `advance` and `direction` of `map_moments`.
+      prepare: (count of this update, state) -> the state's new scalars, and (eps, eps_root) -> the kernels' scalars.
+      number: of the moments.
+      start: () -> the scalars of a fresh state.
+    """
+
+    def init(params: Params) -> Any:
+        checks.check_floating("params", params)
+        epsilons(eps, eps_root, params)
+        return state_type(jnp.zeros([], jnp.int32), *start(), *storage.zeros(params, number))
+
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
+        check_kind(state, state_type)
+        count = optax.safe_increment(state.count)
+        kept, scalars_of = prepare(count, state)
+        scalars, of_leaf = with_epsilons(eps, eps_root, updates, scalars_of)
+        moments = state[1 + len(kept) :]
+        direction, *moments = map_moments(*kernels, scalars, updates, moments, count, storage, of_leaf)
+        return direction, state_type(count, *kept, *moments)
+
+    return optax.GradientTransformation(init, update)
 
 
 @as_direction(averages=lambda count, b1, **_: of_momentum(b1))
@@ -103,8 +142,8 @@ def scale_by_adam(
       moment_dtype: how mu and nu are stored. None: in the parameter's dtype, but no narrower than float32; float32 or
         wider; bfloat16, stochastically rounded; "packed": both as bfloat16 in one 32-bit word, likewise rounded;
         "packed8": both as 8-bit codes in one 16-bit word, four to the octave, for moments mu from 4e-9 to 11 and nu
-        from 1e-17 to 181 in the gradients' unit. For the direction, a nu below that is as large as mu makes it at
-        least: nu >= (1 - b2) (1 - b1^2 / b2) / (1 - b1)^2 mu^2, which exact moments obey.
+        from 1e-17 to 181 in the gradients' unit. The direction takes a nu below that range as the least that exact
+        moments with this mu can have: nu >= (1 - b2) (1 - b1^2 / b2) / (1 - b1)^2 mu^2.
 
     Returns:
       A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign. Its state
@@ -124,24 +163,9 @@ def scale_by_adam(
     check_moments(b1, b2, eps, eps_root)
     checks.check_flag("epsilon_hat", epsilon_hat)
     storage = storage_of("moment_dtype", moment_dtype)
-    new_state: Any = PackedMomentsState if storage.packs else optax.ScaleByAdamState
+    state_type: Any = PackedMomentsState if storage.packs else optax.ScaleByAdamState
 
-    def init(params: Params) -> Any:
-        checks.check_floating("params", params)
-        epsilons(eps, eps_root, params)
-        return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 2))
+    def prepare(count: chex.Array, state: Any) -> Any:
+        return (), lambda eps, eps_root: adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
 
-    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        del params
-        check_kind(state, new_state)
-        count = optax.safe_increment(state.count)
-        scalars, of_leaf = with_epsilons(
-            eps, eps_root, updates, lambda eps, eps_root: adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
-        )
-        _, *stored = state
-        direction, *stored = map_moments(
-            next_moments, adam_direction, scalars, updates, stored, count, storage, of_leaf
-        )
-        return direction, new_state(count, *stored)
-
-    return optax.GradientTransformation(init, update)
+    return of_moments(state_type, storage, (next_moments, adam_direction), prepare, eps, eps_root)

@@ -14,14 +14,12 @@ from adamw_jax._direction.adam import (
     denominator,
     moment_weights,
     next_moments,
+    of_moments,
 )
 from adamw_jax._direction.direction import as_direction, of_momentum
-from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import storage_of
-from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
-from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.typing import MomentDtype, Moments, Params, Rules, Scalar, Scalars, Updates
+from adamw_jax._tree.typing import MomentDtype, Moments, Rules, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -60,7 +58,6 @@ def _next_of_nu_hat(
 
 
 def _amsgrad_of_nu_hat(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
-    del g, old
     mu, _, nu_max = new
     *_, c1, _, eps, eps_root = scalars
     return mu / c1 / denominator(nu_max, eps, eps_root)
@@ -91,8 +88,7 @@ def scale_by_amsgrad(
 
     Returns:
       A transformation whose updates are the direction d, with state `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`,
-      or, packed,
-      `PackedAmsgradState`, whose nu_max is bfloat16.
+      or, packed, `PackedAmsgradState`, whose nu_max is bfloat16.
 
     Raises:
       ValueError: a number out of range, an unknown `max_of`, `epsilon_hat` together with "nu_hat" (nobody's form).
@@ -108,31 +104,19 @@ def scale_by_amsgrad(
     check_moments(b1, b2, eps, eps_root)
     checks.check_flag("epsilon_hat", epsilon_hat)
     kernels = {"nu": (_next_of_nu, _amsgrad), "nu_hat": (_next_of_nu_hat, _amsgrad_of_nu_hat)}
-    advance, kernel = kernels[checks.check_choice("max_of", max_of, tuple(kernels))]
+    checks.check_choice("max_of", max_of, tuple(kernels))
     if max_of == "nu_hat" and epsilon_hat:
         raise ValueError("`epsilon_hat` must be False with max_of='nu_hat', got True")
     storage = storage_of("moment_dtype", moment_dtype)
-    new_state: Any = PackedAmsgradState if storage.packs else optax.ScaleByAmsgradState
+    state_type: Any = PackedAmsgradState if storage.packs else optax.ScaleByAmsgradState
 
-    def init(params: Params) -> Any:
-        checks.check_floating("params", params)
-        epsilons(eps, eps_root, params)
-        return new_state(jnp.zeros([], jnp.int32), *storage.zeros(params, 3))
-
-    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        del params
-        check_kind(state, new_state)
-        count = optax.safe_increment(state.count)
-
+    def prepare(count: chex.Array, state: Any) -> Any:
         def scalars_of(eps: Any, eps_root: Any) -> tuple[Any, ...]:
             if max_of == "nu":
                 return adam_scalars(count, b1, b2, eps, eps_root, epsilon_hat)
             c1, c2 = correction(b1, count), correction(b2, count)
             return *moment_weights(b1, b2), c1, c2, as_scalar(eps), as_scalar(eps_root)
 
-        scalars, of_leaf = with_epsilons(eps, eps_root, updates, scalars_of)
-        _, *stored = state
-        direction, *stored = map_moments(advance, kernel, scalars, updates, stored, count, storage, of_leaf)
-        return direction, new_state(count, *stored)
+        return (), scalars_of
 
-    return optax.GradientTransformation(init, update)
+    return of_moments(state_type, storage, kernels[max_of], prepare, eps, eps_root, number=3)

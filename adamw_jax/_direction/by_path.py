@@ -32,7 +32,7 @@ def _check_direction(name: str, value: Any) -> Any:
 
 
 def _on_wide_leaves(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Give a direction gradients and parameters as wide as the arithmetic, so that its state is wide from `init` on."""
+    """Give a direction gradients and parameters widened to float32 or float64, so that `init` makes a wide state."""
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> optax.OptState:
@@ -70,7 +70,7 @@ def labels_of(patterns: tuple[str, ...], tree: chex.ArrayTree) -> list[str]:
 
 
 def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
-    """Return a direction as it is, or the one that turns every leaf's gradient by the direction for its path.
+    """Return a direction as it is, or the one that applies to every leaf the direction for its path.
 
     Args:
       direction: a transformation that points uphill, or {pattern: transformation}: the first pattern found in a leaf's
@@ -107,17 +107,16 @@ def directions(direction: Directions) -> optax.GradientTransformationExtraArgs:
 
 
 def direction_per_leaf(direction: Directions, tree: chex.ArrayTree) -> list[Any]:
-    """Return for every leaf, in the order of `jax.tree.leaves`, the transformation that is its direction."""
+    """Return the direction of every leaf, in the order of `jax.tree.leaves`."""
     if not isinstance(direction, Mapping):
         return [direction] * len(jax.tree.leaves(tree))
     return [direction[label] for label in labels_of(tuple(direction), tree)]
 
 
 def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
-    """Return for every leaf the name of its direction, that of the function that made it.
+    """Return the name of every leaf's direction.
 
     >>> names_of({"kernel": optax.scale_by_lion(), "": optax.scale_by_adam()}, {"bias": 0.0, "kernel": 0.0})
     ['adam', 'lion']
     """
-
     return [about(each).name for each in direction_per_leaf(direction, tree)]

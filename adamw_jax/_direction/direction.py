@@ -56,25 +56,35 @@ def about(transformation: Any) -> About:
 
 
 def as_direction(
-    averages: Callable[..., float] | None = None,
+    averages: Callable[..., float] | None = None, options: type | None = None
 ) -> Callable[[Callable[P, optax.GradientTransformation]], Callable[P, Direction]]:
     """Return the decorator of a function `scale_by_...`, whose result becomes a `Direction`.
 
     Args:
       averages: (count, **arguments of the function) -> N, see `About`.
+      options: a class whose arguments the function takes as `**options`: they become part of its signature.
     """
 
     def decorate(maker: Callable[P, optax.GradientTransformation]) -> Callable[P, Direction]:
-        signature, name = inspect.signature(maker), getattr(maker, "__name__", "").removeprefix("scale_by_")
+        signature, name = inspect.signature(maker), getattr(maker, "__name__", "")
+        if options is not None:
+            own = {key: each for key, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
+            spelled = {key: each for key, each in inspect.signature(options).parameters.items() if key not in own}
+            every = [*own.values(), *(each.replace(kind=each.KEYWORD_ONLY) for each in spelled.values())]
+            signature = signature.replace(parameters=every)
 
         @functools.wraps(maker)
         def make(*args: P.args, **kwargs: P.kwargs) -> Direction:
-            made = maker(*args, **kwargs)
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}() {error}") from None
             bound.apply_defaults()
             number = None if averages is None else functools.partial(averages, **bound.arguments)
-            return Direction.made(made, About(name, dict(bound.arguments), number))
+            facts = About(name.removeprefix("scale_by_"), dict(bound.arguments), number)
+            return Direction.made(maker(*args, **kwargs), facts)
 
+        vars(make)["__signature__"] = signature
         return make
 
     return decorate

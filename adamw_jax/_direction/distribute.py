@@ -1,7 +1,7 @@
-"""Where matrices are whole: on the chips that own them, or gathered on all; what that moves, and what it costs."""
+"""Two ways to make split matrices whole, on chips that own them or gathered on all, and their costs."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -9,16 +9,14 @@ import jax.numpy as jnp
 
 from adamw_jax._direction.newton_schulz import operations
 from adamw_jax._direction.stacks import Kind, Names, Sizes, product_of
-from adamw_jax._tree import checks
 
 MODES = ("owned", "gather", "auto")
 
 OPERATIONS_PER_BYTE = 1000
-"""What a chip calculates while it receives a byte, for "auto": a TPU v5e has 197 TFLOP/s, 180 GB/s; an H100 twice that
-ratio."""
+"""Operations in the time of receiving a byte, for "auto": a TPU v5e has 197 TFLOP/s, 180 GB/s; an H100 twice that."""
 
 CHIP_BYTES = 16e9
-"""From here on a whole matrix is said not to fit: the memory of the smallest chip in use, a TPU v5e."""
+"""Matrices that are larger are warned of: the memory of the smallest chip in use, a TPU v5e."""
 
 
 class Cost(NamedTuple):
@@ -79,7 +77,7 @@ def owned(x: chex.Array, run: Callable[[chex.Array], chex.Array], kind: Kind, si
     """Return this chip's part of `run` of matrices that each have one owner: (k, rows, columns).
 
     One all-to-all over all axes that split the matrices brings every chip k / N whole ones, one brings the parts back.
-    Along axes that split nothing every chip has the same: there each takes its share, and the shares are gathered.
+    Chips along axes that split nothing have the same parts: each runs its share of them, and the shares are gathered.
     """
     names, idle, count, part = kind.inputs + kind.outputs, kind.idle(sizes, avoid), len(x), x.shape[1:]
     inputs, parts, others = (product_of(sizes, each) for each in (kind.inputs, names, idle))
@@ -95,13 +93,3 @@ def owned(x: chex.Array, run: Callable[[chex.Array], chex.Array], kind: Kind, si
     if idle:
         y = jax.lax.all_gather(y, idle, axis=0, tiled=True, to="invarying")
     return y[:count]
-
-
-def check_options(distribute: str | None, avoid: Any) -> Names:
-    """Return the axes to avoid, after a look at both arguments."""
-    if distribute is not None:
-        checks.check_choice("distribute", distribute, MODES, others="None")
-    names = (avoid,) if isinstance(avoid, str) else tuple(avoid or ())
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"`avoid` must be names of mesh axes, got {avoid!r}")
-    return names

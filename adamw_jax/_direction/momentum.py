@@ -33,13 +33,11 @@ def _next_velocity(scalars: Scalars, g: chex.Array, velocity: chex.Array) -> tup
 
 
 def _heavy_ball(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
-    del scalars, g, old
     (velocity,) = new
     return velocity
 
 
 def _nesterov(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
-    del old
     (momentum,), (velocity,) = scalars, new
     return momentum * velocity + g
 
@@ -86,7 +84,6 @@ def scale_by_momentum(
         return NarrowTraceState(jnp.zeros([], jnp.int32), velocity) if storage.is_narrow else optax.TraceState(velocity)
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        del params
         check_kind(state, NarrowTraceState if storage.is_narrow else optax.TraceState)
         count = optax.safe_increment(state.count) if storage.is_narrow else None
         step, velocity = map_moments(

@@ -1,20 +1,20 @@
 """Muon's direction: a momentum, orthogonalized, and scaled by the shape of the matrix."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
 import optax
+from typing_extensions import Unpack
 
 from adamw_jax._direction.adam import correction
 from adamw_jax._direction.direction import as_direction
-from adamw_jax._direction.iteration import one_of
+from adamw_jax._direction.iteration import MatrixOptions, Orthogonalization, one_of
 from adamw_jax._direction.orthogonalize import orthogonalize
 from adamw_jax._storage.formats import storage_of
 from adamw_jax._storage.loop import map_moments
 from adamw_jax._tree import checks
-from adamw_jax._tree.typing import Params, Scalar, Updates
+from adamw_jax._tree.typing import MomentDtype, Params, Scalar, Updates
 from adamw_jax._tree.width import as_scalar, cast_like, widen
 
 
@@ -36,40 +36,24 @@ def _next_momentum(scalars: Any, g: Any, mu: Any) -> tuple[chex.Array, ...]:
 
 
 def _heavy_ball(scalars: Any, g: Any, new: Any, old: Any) -> Any:
-    del g, old
     *_, from_moment, _ = scalars
     return from_moment * new[0]
 
 
 def _look_ahead(scalars: Any, g: Any, new: Any, old: Any) -> Any:
-    del old
     *_, from_moment, from_gradient = scalars
     return from_moment * new[0] + from_gradient * g
 
 
-@as_direction()
+@as_direction(options=Orthogonalization)
 def scale_by_muon(
     beta: Scalar = 0.95,
     *,
     nesterov: bool = True,
-    moment_dtype: Any = None,
+    moment_dtype: MomentDtype = None,
+    mu_dtype: MomentDtype = None,
     axes: Any = None,
-    coefficients: Any = "jordan",
-    steps: int | None = None,
-    eps: Scalar = 1e-8,
-    preconditioning: str = "frobenius",
-    compute_dtype: Any = None,
-    scale: str | None = "shape",
-    consistent_rms: Scalar | None = None,
-    adaptive: bool = False,
-    split: Any = None,
-    distribute: str | None = None,
-    shardings: Any = None,
-    avoid: str | Sequence[str] = (),
-    ns_coeffs: Any = None,
-    ns_steps: int | None = None,
-    weight_dimension_numbers: Any = None,
-    mu_dtype: Any = None,
+    **options: Unpack[MatrixOptions],
 ) -> optax.GradientTransformation:
     """Turn the gradients of matrices into Muon's direction.
 
@@ -82,10 +66,8 @@ def scale_by_muon(
       beta: decay rate of the momentum, in [0, 1).
       nesterov: look ahead by one more step of the momentum.
       moment_dtype: how the momentum is stored, as in `scale_by_momentum`.
-      axes, coefficients, steps, eps, preconditioning, compute_dtype, scale, consistent_rms, adaptive, split,
-        distribute, shardings, avoid: see `orthogonalize`.
-      ns_coeffs, ns_steps, weight_dimension_numbers, mu_dtype: optax's names of `coefficients`, `steps`, `axes` and
-        `moment_dtype`.
+      mu_dtype: optax's name of `moment_dtype`.
+      axes, **options: see `orthogonalize`.
 
     Returns:
       A transformation whose updates are the direction d, of the gradients' shapes, dtypes and sign, with the state
@@ -104,24 +86,7 @@ def scale_by_muon(
     checks.check_number("beta", beta, low=0, high=1, open_high=True)
     kernel = _look_ahead if checks.check_flag("nesterov", nesterov) else _heavy_ball
     storage = storage_of("moment_dtype", one_of("moment_dtype", moment_dtype, "mu_dtype", mu_dtype))
-    orthogonalized = orthogonalize(
-        axes,
-        coefficients=coefficients,
-        steps=steps,
-        eps=eps,
-        preconditioning=preconditioning,
-        compute_dtype=compute_dtype,
-        scale=scale,
-        consistent_rms=consistent_rms,
-        adaptive=adaptive,
-        split=split,
-        distribute=distribute,
-        shardings=shardings,
-        avoid=avoid,
-        ns_coeffs=ns_coeffs,
-        ns_steps=ns_steps,
-        weight_dimension_numbers=weight_dimension_numbers,
-    )
+    orthogonalized = orthogonalize(axes, **options)
 
     def init(params: Params) -> ScaleByMuonState:
         checks.check_floating("params", params)

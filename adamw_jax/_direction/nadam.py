@@ -7,15 +7,19 @@ import jax.numpy as jnp
 import optax
 from jax.lax import add, div, mul
 
-from adamw_jax._direction.adam import check_moments, denominator, moment_weights, next_moments, scaled_by_root
+from adamw_jax._direction.adam import (
+    check_moments,
+    denominator,
+    moment_weights,
+    next_moments,
+    of_moments,
+    scaled_by_root,
+)
 from adamw_jax._direction.direction import as_direction, of_look_ahead
-from adamw_jax._direction.epsilon import epsilons, with_epsilons
 from adamw_jax._storage.formats import Words8, storage_of
-from adamw_jax._storage.loop import map_moments
 from adamw_jax._storage.words8 import bounded
 from adamw_jax._tree import checks
-from adamw_jax._tree.fit import check_kind
-from adamw_jax._tree.typing import MomentDtype, Moments, Params, Rules, Scalar, Scalars, Updates
+from adamw_jax._tree.typing import MomentDtype, Moments, Rules, Scalar, Scalars, Updates
 from adamw_jax._tree.width import as_scalar
 
 
@@ -48,7 +52,6 @@ class PackedNadamState(NamedTuple):
 
 
 def _nadam(scalars: Scalars, g: chex.Array, new: Moments, old: Moments) -> chex.Array:
-    del old
     mu, nu = new
     *_, from_moment, from_gradient, eps, eps_root = scalars
     return div(add(mul(mu, from_moment), mul(g, from_gradient)), denominator(nu, eps, eps_root))
@@ -120,20 +123,15 @@ def scale_by_nadam(
     storage = storage_of("moment_dtype", moment_dtype)
     kernel = _nadam_of_codes if isinstance(storage, Words8) else _nadam
 
+    state_type: Any = PackedNadamState if storage.packs else ScaleByNadamState
+
     def momentum_at(t: chex.Numeric) -> chex.Array:
         return _momentum_at(t, b1, momentum_decay)
 
-    new_state: Any = PackedNadamState if storage.packs else ScaleByNadamState
+    def start() -> tuple[chex.Array, ...]:
+        return (jnp.ones([], jnp.result_type(float)),)
 
-    def init(params: Params) -> Any:
-        checks.check_floating("params", params)
-        epsilons(eps, eps_root, params)
-        return new_state(jnp.zeros([], jnp.int32), jnp.ones([], jnp.result_type(float)), *storage.zeros(params, 2))
-
-    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
-        del params
-        check_kind(state, new_state)
-        count = optax.safe_increment(state.count)
+    def prepare(count: chex.Array, state: Any) -> Any:
         t = as_scalar(count)
         product = state.mu_product * momentum_at(t)
         next_product = product if shared_correction else product * momentum_at(t + 1)
@@ -144,9 +142,6 @@ def scale_by_nadam(
             from_gradient = root * (1 - momentum_at(t)) / (1 - product)
             return *moment_weights(b1, b2), from_moment, from_gradient, *of_denominator
 
-        scalars, of_leaf = with_epsilons(eps, eps_root, updates, scalars_of)
-        _, _, *stored = state
-        direction, *stored = map_moments(next_moments, kernel, scalars, updates, stored, count, storage, of_leaf)
-        return direction, new_state(count, product, *stored)
+        return (product,), scalars_of
 
-    return optax.GradientTransformation(init, update)
+    return of_moments(state_type, storage, (next_moments, kernel), prepare, eps, eps_root, start=start)

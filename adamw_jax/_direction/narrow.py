@@ -53,7 +53,7 @@ def _owners(state: Any, params: Any, init: Any) -> list[Any]:
 
 
 def _narrowed(state: Any, owners: list[Any], count: chex.Array) -> Any:
-    """Return the state with trees like the updates rounded; their bits are the salt, as in every narrow storage."""
+    """Return the state with its moments rounded: the leaves that have owners, whose bits are the salt of the noise."""
     seed = seed_of(count)
 
     def store(index: int, leaf: Any, u: Any) -> Any:
@@ -63,13 +63,6 @@ def _narrowed(state: Any, owners: list[Any], count: chex.Array) -> Any:
 
     rows = enumerate(zip(jax.tree.leaves(state), owners, strict=True))
     return structure_of(state).unflatten([leaf if u is None else store(i, leaf, u) for i, (leaf, u) in rows])
-
-
-def _widened(state: Any, owners: list[Any]) -> Any:
-    rows = zip(jax.tree.leaves(state), owners, strict=True)
-    return structure_of(state).unflatten(
-        [leaf if u is None else leaf.astype(arithmetic_dtype(leaf)) for leaf, u in rows]
-    )
 
 
 def _is_bfloat16(dtype: Any) -> bool:
@@ -118,10 +111,12 @@ def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfl
         updates: Updates, state: NarrowState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, NarrowState]:
         count = optax.safe_increment(state.count)
+        stored, structure = jax.tree.leaves(state.inner_state), structure_of(state.inner_state)
         owners = _owners(state.inner_state, updates, inner.init)
-        direction, new = inner.update(updates, _widened(state.inner_state, owners), params, **extra_args)
+        wide = [x if u is None else x.astype(arithmetic_dtype(x)) for x, u in zip(stored, owners, strict=True)]
+        direction, new = inner.update(updates, structure.unflatten(wide), params, **extra_args)
         return direction, NarrowState(count, _narrowed(new, owners, count))
 
-    wide = about(direction)
-    facts = About(f"narrow {wide.name}", {"direction": direction}, wide.averages)
+    its = about(direction)
+    facts = About(f"narrow {its.name}", {"direction": direction}, its.averages)
     return Direction.made(optax.GradientTransformationExtraArgs(init, update), facts)

@@ -33,11 +33,7 @@ Triples = tuple[tuple[Scalar, Scalar, Scalar], ...]
 
 
 def triples_of(coefficients: Any, steps: int | None) -> Triples:
-    """Return (a, b, c) for every step.
-
-    Args:
-      coefficients: "jordan", "polar_express", one triple for all steps, or a triple per step.
-      steps: how many; None is 5, or as many as there are triples. Named ones repeat their last triple.
+    """Return (a, b, c) for every step, see `orthogonalize`; named coefficients repeat their last triple.
 
     Raises:
       ValueError, TypeError: an unknown name, no triples, steps that are no plain integer or another number of them.

@@ -1,25 +1,23 @@
 """Orthogonalized matrices, a stage: Newton and Schulz's iteration on every matrix of every leaf."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+from typing_extensions import Unpack
 
 from adamw_jax._direction.direction import as_direction
-from adamw_jax._direction.iteration import dual, iteration_of, one_of
-from adamw_jax._direction.placement import check_crossings, given_shardings, placement_of
+from adamw_jax._direction.iteration import MatrixOptions, Orthogonalization
+from adamw_jax._direction.placement import Placement, check_crossings, given_shardings, placement_of
 from adamw_jax._direction.stacks import Layout
-from adamw_jax._rules.axes import check_split, leaves_inside, widths_of
+from adamw_jax._rules.axes import leaves_inside, widths_of
 from adamw_jax._rules.leaf import Leaf, require_axes
-from adamw_jax._tree import checks
 from adamw_jax._tree.stage import structure_of
-from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import arithmetic_dtype, as_scalar
+from adamw_jax._tree.typing import Params, Updates
+from adamw_jax._tree.width import arithmetic_dtype
 
 
 def matrices_of(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
@@ -41,29 +39,17 @@ def matrices_of(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
     return known
 
 
-_SHAPES = (None, "shape")
+def _dual(x: chex.Array, y: chex.Array, layout: Layout, placement: Placement) -> chex.Array:
+    """Return the inner product of a leaf with its orthogonalized matrices: the dual norm of x, one number a leaf."""
+    wide = arithmetic_dtype(x)
+    product: chex.Array = jnp.sum(x.astype(wide) * y.astype(wide))
+    names = tuple(name for spec in layout.spec for name in spec)
+    is_part = placement.mesh is None and names
+    return jax.lax.psum(product, names) if is_part else product
 
 
-@as_direction()
-def orthogonalize(
-    axes: Any = None,
-    *,
-    coefficients: Any = "jordan",
-    steps: int | None = None,
-    eps: Scalar = 1e-8,
-    preconditioning: str = "frobenius",
-    compute_dtype: Any = None,
-    scale: str | None = "shape",
-    consistent_rms: Scalar | None = None,
-    adaptive: bool = False,
-    split: Any = None,
-    distribute: str | None = None,
-    shardings: Any = None,
-    avoid: str | Sequence[str] = (),
-    ns_coeffs: Any = None,
-    ns_steps: int | None = None,
-    weight_dimension_numbers: Any = None,
-) -> optax.GradientTransformation:
+@as_direction(options=Orthogonalization)
+def orthogonalize(axes: Any = None, **options: Unpack[MatrixOptions]) -> optax.GradientTransformation:
     """Orthogonalize every matrix of every leaf: its singular values become nearly 1, its singular vectors stay.
 
         u <- s newton_schulz(u)         s = sqrt(max(1, outputs / inputs)),  or with `consistent_rms` c,
@@ -114,67 +100,35 @@ def orthogonalize(
     >>> print(jnp.linalg.svdvals(direction).round(1))
     [1.1 0.8]
     """
-    axes = one_of("axes", axes, "weight_dimension_numbers", weight_dimension_numbers)
-    iteration = iteration_of(
-        coefficients=coefficients,
-        steps=steps,
-        eps=eps,
-        preconditioning=preconditioning,
-        compute_dtype=compute_dtype,
-        distribute=distribute,
-        avoid=avoid,
-        ns_coeffs=ns_coeffs,
-        ns_steps=ns_steps,
-    )
-    checks.check_choice("scale", scale, _SHAPES)
-    checks.check_flag("adaptive", adaptive)
-    check_split(split)
-    if consistent_rms is not None:
-        checks.check_number("consistent_rms", consistent_rms, low=0, open_low=True)
-        if scale is None:
-            raise ValueError(f"`scale` must be 'shape' with `consistent_rms`, got None and {consistent_rms}")
-
-    def factor(rows: int, columns: int) -> Any:
-        if consistent_rms is not None:
-            return as_scalar(consistent_rms) * math.sqrt(max(rows, columns))
-        return 1.0 if scale is None else math.sqrt(max(1, columns / rows))
-
-    def scaled(y: chex.Array, layout: Layout, shape: Sequence[int]) -> chex.Array:
-        _, rows, columns = layout.dims(shape)
-        if len(set(layout.widths)) < 2:
-            return y * factor(rows, layout.widths[0] if layout.widths else columns)
-        axis = layout.letters.index("o")
-        each = [jnp.full(shape[axis] * width // columns, factor(rows, width)) for width in layout.widths]
-        return y * jnp.concatenate(each).reshape([-1 if i == axis else 1 for i in range(y.ndim)])
+    its = Orthogonalization(axes, **options)
 
     def init(params: Params) -> optax.EmptyState:
-        known = matrices_of(params, axes)
-        widths_of(split, known)
-        if shardings is not None:
-            given_shardings(shardings, [leaf.path for leaf in known])
+        known = matrices_of(params, its.letters)
+        widths_of(its.split, known)
+        if its.shardings is not None:
+            given_shardings(its.shardings, [leaf.path for leaf in known])
         return optax.EmptyState()
 
     def update(
         updates: Updates, state: optax.EmptyState, params: Params | None = None
     ) -> tuple[Updates, optax.EmptyState]:
-        del params
         leaves, structure = jax.tree.leaves(updates), structure_of(updates)
-        known = matrices_of(updates, axes)
+        known = matrices_of(updates, its.letters)
         chosen = [i for i, leaf in enumerate(leaves) if known[i].axes and leaf.size]
         if not chosen:
             return updates, state
         xs, paths = [leaves[i] for i in chosen], [known[i].path for i in chosen]
-        placement = placement_of(xs, paths, shardings, distribute=distribute)
+        placement = placement_of(xs, paths, its.shardings, distribute=its.distribute)
         for i, spec in zip(chosen, placement.specs, strict=True):
             known[i] = dataclasses.replace(known[i], shape=placement.whole(known[i].shape, spec))
-        widths = widths_of(split, known)
+        widths = widths_of(its.split, known)
         layouts = [
             Layout(known[i].axes or "", spec, widths[i]) for i, spec in zip(chosen, placement.specs, strict=True)
         ]
-        check_crossings(paths, layouts, placement, iteration.avoid, distribute)
-        for i, x, y, layout in zip(chosen, xs, iteration.run(xs, layouts, placement), layouts, strict=True):
-            direction = scaled(y.astype(arithmetic_dtype(x)), layout, known[i].shape)
-            leaves[i] = (direction * dual(x, y, layout, placement) if adaptive else direction).astype(x.dtype)
+        check_crossings(paths, layouts, placement, its.avoided, its.distribute)
+        for i, x, y, layout in zip(chosen, xs, its.run(xs, layouts, placement), layouts, strict=True):
+            direction = its.scaled(y.astype(arithmetic_dtype(x)), layout, known[i].shape)
+            leaves[i] = (direction * _dual(x, y, layout, placement) if its.adaptive else direction).astype(x.dtype)
         return structure.unflatten(leaves), state
 
     return optax.GradientTransformation(init, update)

@@ -56,9 +56,10 @@ def given_shardings(shardings: chex.ArrayTree, paths: Sequence[str]) -> list[Any
     return [by_path[path] for path in paths]
 
 
-def _spec(sharding: Any, leaf: Any) -> tuple[Names, ...]:
-    spec = tuple(getattr(sharding, "spec", sharding))
-    return (*map(names_of, spec), *((),) * (leaf.ndim - len(spec)))
+def spec_of(sharding: Any, ndim: int) -> tuple[Names, ...]:
+    """Return the mesh axes that split each of a leaf's axes, by a sharding or a spec; none by a sharding of no mesh."""
+    spec = tuple(sharding if isinstance(sharding, PartitionSpec) else getattr(sharding, "spec", ()))
+    return (*map(names_of, spec), *((),) * (ndim - len(spec)))
 
 
 def _placed(leaf: Any) -> Any:
@@ -73,13 +74,12 @@ def _placed(leaf: Any) -> Any:
 def placement_of(
     leaves: Sequence[Any], paths: Sequence[str], shardings: chex.ArrayTree | None, *, distribute: str | None
 ) -> Placement:
-    """Return where leaves are split.
+    """Return where leaves are split: by their types on explicit mesh axes, else by `shardings`.
 
     Args:
       leaves: arrays, traced or not.
       paths: their paths.
-      shardings: as given to the stage: NamedShardings or PartitionSpecs in the parameters' structure, or one for all.
-      distribute: as given to the stage; None does without a known placement.
+      shardings, distribute: as given to the stage; where both are None, no placement need be known.
 
     Raises:
       ValueError, TypeError: no placement where there must be one; shardings without a path, or of several meshes.
@@ -89,54 +89,46 @@ def placement_of(
     """
     here = jax.sharding.get_abstract_mesh()
     given = None if shardings is None else given_shardings(shardings, paths)
-    if given is not None:
-        for leaf, path, sharding in zip(leaves, paths, given, strict=True):
-            placed = None if here.manual_axes else _placed(leaf)
-            if placed is not None and _spec(placed, leaf) != _spec(sharding, leaf):
-                warnings.warn(
-                    f"`shardings` has {path!r} as {getattr(sharding, 'spec', sharding)}, but it is {placed.spec}: the "
-                    "update's numbers are right, and it is moved",
-                    stacklevel=2,
-                )
+
+    def specs(found: Sequence[Any]) -> list[tuple[Names, ...]]:
+        return [spec_of(each, leaf.ndim) for each, leaf in zip(found, leaves, strict=True)]
+
     if here.manual_axes:
         if given is None:
             raise ValueError(
                 "`shardings` must be given to orthogonalize inside jax.shard_map, where a leaf may be a part of its "
                 "matrix: those of the whole parameters, or jax.P() where each device has all of it, got None"
             )
-        sizes = {name: here.shape[name] for name in here.manual_axes}
-        return Placement(None, sizes, [_spec(each, leaf) for each, leaf in zip(given, leaves, strict=True)])
+        return Placement(None, {name: here.shape[name] for name in here.manual_axes}, specs(given))
+    for leaf, path, sharding in () if given is None else zip(leaves, paths, given, strict=True):
+        placed = _placed(leaf)
+        if placed is not None and spec_of(placed, leaf.ndim) != spec_of(sharding, leaf.ndim):
+            warnings.warn(
+                f"`shardings` has {path!r} as {getattr(sharding, 'spec', sharding)}, but it is {placed.spec}: the "
+                "update's numbers are right, and it is moved",
+                stacklevel=2,
+            )
     typed = [jax.typeof(leaf).sharding for leaf in leaves]
-    explicit = [each for each in typed if AxisType.Explicit in each.mesh.axis_types]
+    explicit = [each.mesh for each in typed if AxisType.Explicit in each.mesh.axis_types]
     if explicit:
-        found: list[Any] = typed
-    elif given is not None:
-        found = given
+        return Placement(explicit[0], dict(explicit[0].shape), specs(typed))
+    if given is not None:
         meshes = {getattr(each, "mesh", None) for each in given}
         if len(meshes) > 1 or None in meshes:
             raise ValueError(f"`shardings` must be NamedShardings of one mesh, got those of {len(meshes)}: {meshes}")
-    elif distribute is not None:
+        return Placement(given[0].mesh, dict(given[0].mesh.shape), specs(given))
+    if distribute is not None:
         raise ValueError(
             f"`distribute={distribute!r}` must know where the leaves are: types say it on explicit mesh axes only, so "
             "give shardings=, such as fsdp_shardings(params, mesh=mesh), got None"
         )
-    else:
-        return Placement(None, {}, [_spec((), leaf) for leaf in leaves])
-    mesh = (explicit or found)[0].mesh
-    return Placement(mesh, dict(mesh.shape), [_spec(each, leaf) for each, leaf in zip(found, leaves, strict=True)])
+    return Placement(None, {}, specs([None] * len(leaves)))
 
 
 def check_crossings(
     paths: Sequence[str], layouts: Sequence[Layout], placement: Placement, avoid: Names, distribute: str | None
 ) -> None:
-    """Look at what will move between devices.
-
-    Raises:
-      ValueError: an axis to be avoided that the mesh has not, or that splits a matrix.
-
-    Warns:
-      UserWarning: matrices that are split, and gathered because `distribute` says nothing.
-    """
+    """Check what will move between devices: axes to be avoided that split a matrix; leaves gathered by default."""
     if not placement.sizes:
         return
     for name in avoid:

@@ -1,4 +1,4 @@
-"""Leaves as stacks of matrices: which axes are rows and columns, which mesh axes split them, which leaves are alike."""
+"""Leaves as stacks of matrices (k, rows, columns), split over a mesh; leaves of one kind share a stack."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def names_of(entry: Any) -> Names:
 
 
 class Kind(NamedTuple):
-    """What the leaves of one stack have in common.
+    """The properties by which leaves share a stack.
 
     Attributes:
       rows, columns: of the part of a matrix that one chip holds.
@@ -59,10 +59,10 @@ class Kind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a leaf is a stack of matrices (k, rows, columns): its axes in the order stack, inputs, outputs.
+    """A leaf as a stack of matrices (k, rows, columns): its axes in the order stack, inputs, outputs.
 
-    Within a side, axes that the mesh splits come first: rows and columns may stand in any order, as long as it is one
-    for all chips, because a permutation of them goes through the iteration.
+    Within a side, axes that the mesh splits come first. The iteration commutes with permutations of rows and columns,
+    so their order does not matter, as long as all chips have the same.
 
     Attributes:
       letters: "s", "i" or "o" for each axis of the leaf.
@@ -77,10 +77,11 @@ class Layout:
     @property
     def order(self) -> list[int]:
         """The leaf's axes in the order of the stack."""
-        places = range(len(self.letters))
-        return sorted(
-            places, key=lambda axis: ("sio".index(self.letters[axis]), not self.widths and not self.spec[axis])
-        )
+
+        def place(axis: int) -> tuple[int, bool]:
+            return "sio".index(self.letters[axis]), not self.widths and not self.spec[axis]
+
+        return sorted(range(len(self.letters)), key=place)
 
     @property
     def outputs(self) -> list[int]:
@@ -108,7 +109,7 @@ class Layout:
         return y.transpose([self.order.index(axis) for axis in range(y.ndim)]).astype(like.dtype)
 
     def kind(self, leaf: Any) -> Kind:
-        """Return what decides with which other leaves this one is a stack."""
+        """Return the kind of a leaf, or of a part of one."""
         _, rows, columns = self.dims(leaf.shape)
         return Kind(rows, columns, self.of("i"), self.of("o"), self.of("s"), leaf.dtype, self.widths)
 

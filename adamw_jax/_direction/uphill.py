@@ -1,6 +1,5 @@
 """A trial of a direction: does it point uphill, as gradients do, or downhill, as an optimizer's updates do?"""
 
-import contextlib
 import warnings
 from typing import Any
 
@@ -11,11 +10,11 @@ import optax
 from adamw_jax._tree.checks import is_traced
 
 TRIALS = 32
-"""Updates after which a transformation that returned zeros so far passes; a schedule of an optimizer may begin at 0."""
+"""Updates after which a transformation that returns zeros passes: an optimizer's schedule may begin at 0."""
 
 
 def _least_product(tx: optax.GradientTransformation, gradient: Any) -> float:
-    """Return the least <d, g> of a leaf in the first update in which d is not zero, with parameters that are zero."""
+    """Return the least <d, g> of a leaf in the first update whose d is not zero, for parameters that are zero."""
     params = jax.tree.map(jnp.zeros_like, gradient)
     state = tx.init(params)
     for _ in range(TRIALS):
@@ -31,22 +30,19 @@ def _least_product(tx: optax.GradientTransformation, gradient: Any) -> float:
 def points_downhill(tx: optax.GradientTransformation) -> bool:
     """Return True if <d, g> < 0 on one of two small leaves, or on the matrix among them, for a constant gradient g.
 
-    A transformation that cannot be tried so, because it needs other shapes or more arguments, or has traced numbers,
-    is not known to point downhill: the answer is False.
+    The answer is False, too, for a transformation that needs other shapes or more arguments, or has traced numbers.
 
     >>> points_downhill(optax.scale_by_lion()), points_downhill(optax.sgd(0.1))
     (False, True)
     """
-    with contextlib.ExitStack() as settings:
-        # As in a fresh process, whatever the user wants of the training itself.
-        for setting in (
-            jax.numpy_dtype_promotion("standard"),
-            jax.numpy_rank_promotion("allow"),
-            jax.debug_nans(False),
-        ):
-            settings.enter_context(setting)
-        settings.enter_context(jax.ensure_compile_time_eval())
-        settings.enter_context(warnings.catch_warnings())
+    with (
+        # JAX's defaults: the user's settings are for the training.
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.debug_nans(False),
+        jax.ensure_compile_time_eval(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         # Large against the noise that some directions add.
         matrix = jnp.array([[8.0, -16.0], [4.0, 12.0]])

@@ -1,24 +1,19 @@
 """What orthogonalization moves between chips, and where its matrices are whole, from shapes alone."""
 
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
 import jax
-from jax.sharding import NamedSharding
 
 from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import about
-from adamw_jax._direction.iteration import iteration_of
-from adamw_jax._direction.placement import given_shardings
-from adamw_jax._direction.stacks import Layout, names_of, product_of, stacks_of
+from adamw_jax._direction.iteration import Orthogonalization
+from adamw_jax._direction.placement import given_shardings, spec_of
+from adamw_jax._direction.stacks import Layout, product_of, stacks_of
 from adamw_jax._rules.axes import widths_of
 from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._tree.typing import Directions
-
-NAMES = ("muon", "orthogonalize")
-"""The directions that tell."""
 
 
 class Exchange(NamedTuple):
@@ -53,48 +48,35 @@ def exchanges_of(
       axes: the letters of the optimizer around.
 
     Returns:
-      None for a leaf whose direction orthogonalizes nothing, or does not tell.
+      None for a leaf whose direction orthogonalizes nothing, or has no known arguments.
     """
-    arrays, rows, sizes = jax.tree.leaves(params), leaves_of(params, axes), dict(mesh.shape)
-    members: Mapping[int, list[int]] = defaultdict(list)
-    every = direction_per_leaf(direction, params)
-    for i, each in enumerate(every):
-        if about(each).name in NAMES and about(each).arguments and arrays[i].size:
+    arrays, sizes = jax.tree.leaves(params), dict(mesh.shape)
+    members: dict[int, list[int]] = defaultdict(list)
+    facts = list(map(about, direction_per_leaf(direction, params)))
+    for i, each in enumerate(facts):
+        if each.name in ("muon", "orthogonalize") and each.arguments and arrays[i].size:
             members[id(each)].append(i)
     found: list[Exchange | None] = [None] * len(arrays)
     for indices in members.values():
-        options: Any = about(every[indices[0]]).arguments
-        own = options["axes"] if options["weight_dimension_numbers"] is None else options["weight_dimension_numbers"]
-        known = rows if own is None else leaves_of(params, own)
+        options = Orthogonalization.among(facts[indices[0]].arguments or {})
+        known = leaves_of(params, axes if options.letters is None else options.letters)
         leaves = [known[i] for i in indices]
         if any(not {"i", "o"} <= set(leaf.axes or "") for leaf in leaves):
             continue
-        given = options["shardings"] if shardings is None else shardings
-        placed = (
-            [getattr(arrays[i], "sharding", None) for i in indices]
-            if given is None
-            else given_shardings(given, [leaf.path for leaf in leaves])
-        )
-        specs = [tuple(each.spec) if isinstance(each, NamedSharding) else tuple(each or ()) for each in placed]
-        split = [
-            tuple(map(names_of, (*spec, *(None,) * (len(leaf.shape) - len(spec)))))
-            for spec, leaf in zip(specs, leaves, strict=True)
-        ]
-        layouts = [
-            Layout(leaf.axes or "", spec, widths)
-            for leaf, spec, widths in zip(leaves, split, widths_of(options["split"], leaves), strict=True)
-        ]
-        parts = [
-            jax.ShapeDtypeStruct(
-                [n // product_of(sizes, names) for n, names in zip(leaf.shape, spec, strict=True)], arrays[i].dtype
-            )
-            for i, leaf, spec in zip(indices, leaves, split, strict=True)
-        ]
-        iteration = iteration_of(**options)
+        placed = [getattr(arrays[i], "sharding", None) for i in indices]
+        given = options.shardings if shardings is None else shardings
+        if given is not None:
+            placed = given_shardings(given, [leaf.path for leaf in leaves])
+        layouts, parts = [], []
+        for i, leaf, sharding, widths in zip(indices, leaves, placed, widths_of(options.split, leaves), strict=True):
+            spec = spec_of(sharding, len(leaf.shape))
+            shape = [n // product_of(sizes, names) for n, names in zip(leaf.shape, spec, strict=True)]
+            layouts.append(Layout(leaf.axes or "", spec, widths))
+            parts.append(jax.ShapeDtypeStruct(shape, arrays[i].dtype))
         for kind, within in stacks_of(parts, layouts):
             counts = [layouts[j].dims(parts[j].shape)[0] for j in within]
-            mode = iteration.mode(kind, sum(counts), sizes)
-            total = iteration.costs(mode, kind, sum(counts), sizes)
+            mode = options.mode(kind, sum(counts), sizes)
+            total = options.costs(mode, kind, sum(counts), sizes)
             for j, count in zip(within, counts, strict=True):
                 share = count / sum(counts)
                 found[indices[j]] = Exchange(mode, round(total.bytes * share), round(total.operations * share))

@@ -149,7 +149,7 @@ class Plan:
             thresholds_of(plan.proximal_l1, params),
             frozen_flags(plan.freeze, params),
             norm_rules(plan.hold_norm, params),
-            plan.factor.flags(params),
+            plan.factor.c.flags(params),
             strict=True,
         )
         return [

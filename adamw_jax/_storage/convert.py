@@ -25,8 +25,8 @@ def _moment_nodes(state: Any) -> list[Any]:
     return [node for node in jax.tree.leaves(state, is_leaf=_holds_moments) if _holds_moments(node)]
 
 
-def _storage_in(words: Any) -> Any:
-    return next(each for each in WORDS.values() if each.word == words.dtype)
+def _storage_in(dtype: Any) -> Any:
+    return next(each for each in WORDS.values() if each.word == dtype)
 
 
 def _fields_of(node: Any) -> dict[str, chex.ArrayTree]:
@@ -40,15 +40,12 @@ def _read(node: Any) -> dict[str, chex.ArrayTree]:
     """Return the moments of one direction's state as trees as wide as the arithmetic."""
 
     def read(leaf: Any, half: int) -> chex.Array:
-        if jnp.issubdtype(leaf.dtype, jnp.unsignedinteger):
-            moment: chex.Array = _storage_in(leaf).unpack(leaf)[half]
-            return moment
-        return leaf.astype(arithmetic_dtype(leaf))
+        is_word = jnp.issubdtype(leaf.dtype, jnp.unsignedinteger)
+        moment: chex.Array = _storage_in(leaf.dtype).unpack(leaf)[half] if is_word else leaf
+        return moment.astype(arithmetic_dtype(moment))
 
-    return {
-        name: jax.tree.map(functools.partial(read, half=int(name == "nu")), tree)
-        for name, tree in _fields_of(node).items()
-    }
+    fields = _fields_of(node).items()
+    return {name: jax.tree.map(functools.partial(read, half=int(name == "nu")), tree) for name, tree in fields}
 
 
 def read_moments(state: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
@@ -94,7 +91,7 @@ def _check_moments(node: Any, like: Any) -> None:
 
 
 def _with_dtypes(tree: chex.ArrayTree, like: chex.ArrayTree, default: Any) -> list[tuple[Any, Any]]:
-    """Return every leaf with the dtype of the same path in `like`; for a frozen path, with that of another leaf."""
+    """Return every leaf with the dtype at its path in `like`; that of another leaf where the path is frozen there."""
     dtypes = {path: leaf.dtype for path, leaf in zip(unique_paths(like), jax.tree.leaves(like), strict=True)}
     other = next(iter(dtypes.values()), np.dtype(default))
     pairs = zip(unique_paths(tree), jax.tree.leaves(tree), strict=True)
@@ -102,7 +99,7 @@ def _with_dtypes(tree: chex.ArrayTree, like: chex.ArrayTree, default: Any) -> li
 
 
 def _pack(pair: tuple[Any, Any], dtype: Any) -> chex.Array:
-    storage = _storage_in(jax.ShapeDtypeStruct((), dtype))
+    storage = _storage_in(dtype)
     mu, nu = (moment.astype(jnp.float32) for moment in pair)
     words: chex.Array = storage.pack(mu, nu, jnp.full(mu.shape, storage.half, jnp.uint32))
     return words
@@ -132,13 +129,13 @@ def _stored_like(node: Any, like: Any) -> Any:
 def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptState:
     """Return a state with its moments stored as those of `like` are: packed, narrow or wide.
 
-    Storing rounds each moment once, to the nearest number that can be held; reading is exact. A count that only narrow
-    moments have, for the seed of their rounding, begins at 0.
+    Storing rounds each moment once, to the nearest number of the format; reading is exact. Narrow moments have a count,
+    which seeds their rounding: it begins at 0 where the state had none.
 
     Args:
       state: a state, restored with the shapes of the optimizer that wrote it.
       like: a fresh state, or the shapes of one, of an optimizer with the same directions and another `moment_dtype`.
-        All else in it may differ, and is taken over by `carry_over` afterwards.
+        Other differences are for `carry_over` afterwards.
 
     Returns:
       `state`, in which only the moments are new.
@@ -170,7 +167,7 @@ def convert_moments(state: optax.OptState, like: optax.OptState) -> optax.OptSta
 def from_optax_adam(optax_state: optax.OptState, state: optax.OptState) -> optax.OptState:
     """Return `state` with the moments and the count of an Adam state of optax, stored as in `state`.
 
-    Every buffer of what is returned is its own, so that it can be donated.
+    No buffer of the returned state is shared, so that it can be donated.
 
     Args:
       optax_state: what `optax.adam` or `optax.adamw` left.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -45,21 +45,15 @@ class Storage:
     """
 
     dtype: np.dtype[Any] | None = None
+    is_narrow: ClassVar[bool] = False
+    """Whether storing rounds; the state then counts its updates, because the count seeds the rounding."""
+    packs: ClassVar[bool] = False
+    """Whether the first two moments share a tree of words."""
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """The dtypes that a tree of moments may have in a state."""
         return (np.float32, np.float64) if self.dtype is None else (jax.dtypes.canonicalize_dtype(self.dtype),)
-
-    @property
-    def is_narrow(self) -> bool:
-        """True if storing rounds; the state then counts its updates, because the count seeds the rounding."""
-        return False
-
-    @property
-    def packs(self) -> bool:
-        """True if the first two moments share a tree of words."""
-        return False
 
     def zeros(self, params: Params, number: int) -> tuple[chex.ArrayTree, ...]:
         """Return `number` zero moments as trees to be stored."""
@@ -71,12 +65,10 @@ class Storage:
 
     def store(self, moments: Moments, bits: chex.Array) -> list[chex.Array]:
         """Return the leaves to be stored; `bits` is uint32 noise of the leaf's shape, which rounds."""
-        del bits
         return list(moments)
 
     def bound(self, scalars: Scalars, moments: Moments) -> list[chex.Array]:
         """Return the loaded moments as a direction takes them; the first four scalars are `moment_weights`."""
-        del scalars
         return list(moments)
 
 
@@ -88,11 +80,7 @@ class Bfloat16(Storage):
     """Moments as bfloat16, stochastically rounded."""
 
     dtype: np.dtype[Any] | None = _BFLOAT16
-
-    @property
-    def is_narrow(self) -> bool:
-        """True."""
-        return True
+    is_narrow = True
 
     def load(self, stored: Moments) -> list[chex.Array]:
         """Return the moments as float32, exactly; leaves that `map_leaves` has widened already stay."""
@@ -119,16 +107,12 @@ class Words(Bfloat16):
     pack: Callable[..., chex.Array] = pack
     unpack: Callable[..., tuple[chex.Array, chex.Array]] = unpack
     half: int = 0x80008000
+    packs = True
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """The words' dtype, and bfloat16."""
         return (self.word, *super().dtypes)
-
-    @property
-    def packs(self) -> bool:
-        """True."""
-        return True
 
     def zeros(self, params: Params, number: int) -> tuple[chex.ArrayTree, ...]:
         """Return a tree of words for two moments, and bfloat16 trees for the rest."""
@@ -151,7 +135,7 @@ class Words(Bfloat16):
 
 @dataclasses.dataclass(frozen=True)
 class Words8(Words):
-    """Words of two 8-bit codes, of which that of nu underflows at larger gradients than that of mu."""
+    """Words of two 8-bit codes. The code of nu underflows at larger gradients than that of mu."""
 
     word: Any = jnp.uint16
     pack: Callable[..., chex.Array] = pack8
@@ -159,9 +143,7 @@ class Words8(Words):
     half: int = 0x80100000
 
     def bound(self, scalars: Scalars, moments: Moments) -> list[chex.Array]:
-        """Return the moments with nu, and its maximum, as large as mu makes them, see `bounded`."""
-        if len(moments) < 2:
-            return list(moments)
+        """Return the moments with nu, and its maximum, no smaller than mu allows, see `bounded`."""
         mu, *second = moments
         return [mu, *(bounded(scalars[:4], mu, nu) for nu in second)]
 

@@ -32,13 +32,11 @@ class PackedMomentsState(NamedTuple):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def refuse_derivative(x: chex.Array, rule: str) -> chex.Array:
     """Return x; raise a ValueError that begins with `rule` where a derivative is taken through it."""
-    del rule
     return x
 
 
 @refuse_derivative.defjvp
 def _refuse(rule: str, primals: Any, tangents: Any) -> Any:
-    del primals, tangents
     raise ValueError(
         f"{rule} to take derivatives through an update, got a narrow one, whose stochastic rounding has none"
     )
@@ -91,7 +89,7 @@ def map_moments(
         moments <- round(advance(g, moments))           d = direction(g, moments, the moments before)
 
     Moments that are narrower than the arithmetic are rounded stochastically, and the direction gets the rounded ones.
-    So a direction that needs no moments before reads one word per parameter, and no gradient, in a loop by itself.
+    So a direction that ignores gradient and old moments runs as one loop over the stored words.
 
     Args:
       advance: kernel(scalars, g, *moments) -> new moments.

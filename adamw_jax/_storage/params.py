@@ -13,15 +13,13 @@ from adamw_jax._tree.stage import extra_arg
 from adamw_jax._tree.typing import Params, Updates
 
 
+@jax.jit
 def _land(p: Any, u: Any, seed: Any) -> Any:
     if p.dtype != jnp.bfloat16:
         return u
     start = to_float32(p)
     rounded = round_to_bfloat16(start + u.astype(jnp.float32), noise(p.shape, seed, bits_of(u)) & LOW)
     return to_float32(rounded) - start
-
-
-_land_jit = jax.jit(_land)
 
 
 def round_to_params(round_params: bool = True) -> optax.GradientTransformationExtraArgs:
@@ -60,11 +58,11 @@ def round_to_params(round_params: bool = True) -> optax.GradientTransformationEx
     checks.check_flag("round_params", round_params)
 
     def init(params: Params) -> optax.EmptyState:
-        dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
-        if round_params and dtypes and not any(dtype == jnp.bfloat16 for dtype in dtypes):
-            names = ", ".join(sorted(dtype.name for dtype in dtypes))
+        names = sorted({jnp.result_type(leaf).name for leaf in jax.tree.leaves(params)})
+        if round_params and names and "bfloat16" not in names:
             warnings.warn(
-                f"`round_params` does nothing: it rounds bfloat16 parameters, and these are {names}", stacklevel=2
+                f"`round_params` does nothing: it rounds bfloat16 parameters, and these are {', '.join(names)}",
+                stacklevel=2,
             )
         return optax.EmptyState()
 
@@ -76,6 +74,6 @@ def round_to_params(round_params: bool = True) -> optax.GradientTransformationEx
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to be rounded, got None")
         seed = seed_of(jnp.asarray(extra_arg("count", extra_args), jnp.int32))
-        return jax.tree.map(lambda p, u: _land_jit(p, u, seed), params, updates), state
+        return jax.tree.map(lambda p, u: _land(p, u, seed), params, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
