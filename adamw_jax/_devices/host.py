@@ -1,4 +1,4 @@
-"""A state in the host's memory: streamed to the device and back, one parameter's part after another."""
+"""A state in the host's memory: copied to the device and back, one parameter's part after another."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SPACES: Any = getattr(getattr(jax, "memory", None), "Space", None)
 """`jax.memory.Space`, where this version of JAX has it."""
 
 KIND = "pinned_host"
-"""What a backend calls the host's memory from which it copies while it computes."""
+"""The kind of host memory from which a backend copies while it computes."""
 
 
 def in_host_memory(leaf: Any) -> bool:
@@ -57,22 +57,22 @@ def _check_backend() -> None:
 
 
 def _owners(tree: chex.ArrayTree, params: Params) -> list[int]:
-    """Return for each leaf the index of the parameter whose path ends its own path, or -1."""
-    indices = {path: i for i, (path, _) in enumerate(jax.tree.leaves_with_path(params))}
-    found = [parameter_of(path, indices) for path, _ in jax.tree.leaves_with_path(tree)]
-    return [-1 if owner is None else indices[owner] for owner in found]
+    """Return for each leaf the index of its parameter, see `parameter_of`; -1 for a leaf of none."""
+    indices: Any = {path: i for i, (path, _) in enumerate(jax.tree.leaves_with_path(params))}
+    return [indices.get(parameter_of(path, indices), -1) for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def _in_turn(update: Callable[..., Any], arguments: Any, params: Params) -> Any:
     """Call `update` once per parameter, and keep of each call the outputs that belong to the parameter.
 
-    The rest of a call is dead code, which JAX removes before it compiles. The parts of a turn that come out of the
-    host's memory wait until those of the turn before are back there: with these barriers a compiler holds two parts at
-    a time, and not all.
+    The rest of a call is dead code, which JAX removes before it compiles. By the barriers, the parts of a call leave the
+    host's memory after those of the call before are back in it, so that a compiler holds two parts at a time.
     """
     inputs, structure = jax.tree.leaves(arguments), structure_of(arguments)
-    owners_in, shapes = _owners(arguments, params), jax.eval_shape(update, *arguments)
-    owners_out, results, returned = _owners(shapes, params), {}, ()
+    shapes = jax.eval_shape(update, *arguments)
+    owners_in, owners_out = _owners(arguments, params), _owners(shapes, params)
+    results: dict[int, Any] = {}
+    returned: Any = ()
     for owner in sorted(set(owners_out)):
         own = [i for i, each in enumerate(owners_in) if each == owner and in_host_memory(inputs[i])]
         values = list(inputs)
@@ -81,21 +81,20 @@ def _in_turn(update: Callable[..., Any], arguments: Any, params: Params) -> Any:
             for i, value in zip(own, waiting, strict=False):
                 values[i] = value
         outputs = jax.tree.leaves(update(*structure.unflatten(values)))
-        kept = {i: outputs[i] for i, each in enumerate(owners_out) if each == owner}
-        back = [i for i in kept if in_host_memory(outputs[i])]
+        results.update((i, outputs[i]) for i, each in enumerate(owners_out) if each == owner)
+        back = [i for i, each in enumerate(owners_out) if each == owner and in_host_memory(outputs[i])]
         if back:
-            returned = tuple(jax.lax.optimization_barrier([outputs[i] for i in back]))
-            kept.update(zip(back, returned, strict=True))
-        results.update(kept)
+            returned = jax.lax.optimization_barrier([outputs[i] for i in back])
+            results.update(zip(back, returned, strict=True))
     return structure_of(shapes).unflatten([results[i] for i in range(len(owners_out))])
 
 
 def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.GradientTransformationExtraArgs:
-    """Keep parts of the state of any optimizer in the host's memory, and stream them through the device.
+    """Keep parts of the state of any optimizer in the host's memory, and copy them to the device for an update.
 
-    A jitted update is the one of `inner`, taken apart: for one parameter after another, its part of the state is copied
-    to the device, used, and copied back. Device memory holds parameters, gradients, and the parts of two parameters at
-    a time; twice the bytes of these parts cross the bus. Without `jax.jit`, all parts are copied at once.
+    A jitted update copies one parameter's part of the state after another to the device, updates it, and copies it
+    back. Device memory holds parameters, gradients, and the parts of two parameters at a time; twice the bytes of these
+    parts cross the bus. Without `jax.jit`, all parts are copied at once.
 
     Args:
       inner: an optimizer in which the new state of a parameter depends on no other parameter's state. Gradients may be
@@ -142,7 +141,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
     def init(params: Params) -> optax.OptState:
         _check_backend()
         state = inner.init(params)
-        paths = jax.tree_util.tree_leaves_with_path(state)
+        paths = jax.tree.leaves_with_path(state)
         if paths and not any(chosen(path, leaf) for path, leaf in paths):
             names = sorted({checks.path_text(path) for path, leaf in paths})
             raise ValueError(f"`parts` must find arrays of the state, got {parts!r}, and the state has {names}")
@@ -154,7 +153,7 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
     def update(
         updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, optax.OptState]:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        for path, leaf in jax.tree.leaves_with_path(state):
             if chosen(path, leaf) and not in_host_memory(leaf):
                 raise ValueError(
                     f"`state` must have {checks.path_text(path)!r} in the host's memory, got it in device memory: "
@@ -167,10 +166,8 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
             return new_updates, move(new_state, SPACES.Host)
 
         arguments = (updates, state, params)
-        if not any(map(checks.is_traced, jax.tree.leaves(arguments))):
-            new_updates, state = whole(*arguments)
-            return new_updates, state
-        new_updates, state = _in_turn(jax.jit(whole), arguments, updates)
-        return new_updates, state
+        is_program = any(map(checks.is_traced, jax.tree.leaves(arguments)))
+        new: Any = _in_turn(jax.jit(whole), arguments, updates) if is_program else whole(*arguments)
+        return new[0], new[1]
 
     return with_plan_of(inner, optax.GradientTransformationExtraArgs(init, update))

@@ -15,12 +15,16 @@ from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._tree import checks, table
 
 
+def _placed(tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[Any]:
+    if shardings is None:
+        return [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
+    return jax.tree.leaves(shardings)
+
+
 def _shards(tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[tuple[str, str, int, int]]:
     """Return for every leaf its memory, its placement as text, its bytes, and the bytes of one shard."""
-    leaves: list[Any] = jax.tree.leaves(tree)
-    placed = [getattr(leaf, "sharding", None) for leaf in leaves] if shardings is None else jax.tree.leaves(shardings)
     rows = []
-    for leaf, sharding in zip(leaves, placed, strict=True):
+    for leaf, sharding in zip(jax.tree.leaves(tree), _placed(tree, shardings), strict=True):
         shard = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
         axes = [str(entry) for entry in getattr(sharding, "spec", ()) if entry is not None]
         size = leaf.dtype.itemsize
@@ -51,9 +55,7 @@ def bytes_per_device(tree: chex.ArrayTree, shardings: chex.ArrayTree | None = No
 
 def _orthogonalized(tx: Any, tree: chex.ArrayTree, shardings: chex.ArrayTree | None) -> list[str]:
     """Return a line for each shape of leaves that is orthogonalized, and way to make its matrices whole."""
-    placed: list[Any] = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
-    placed = placed if shardings is None else jax.tree.leaves(shardings)
-    mesh = next((each.mesh for each in placed if isinstance(each, NamedSharding)), None)
+    mesh = next((each.mesh for each in _placed(tree, shardings) if isinstance(each, NamedSharding)), None)
     if mesh is None:
         raise ValueError("`tree` must be placed on a mesh, or `shardings` given, to tell what `tx` moves, got neither")
     plan = plan_of(tx)
@@ -63,12 +65,12 @@ def _orthogonalized(tx: Any, tree: chex.ArrayTree, shardings: chex.ArrayTree | N
         if each is not None:
             where = ("x".join(map(str, leaf.shape)), each.mode)
             sums[where] = [a + b for a, b in zip(sums[where], (1, each.bytes, each.operations), strict=True)]
-    titles = {"shape": "orthogonalized", "leaves": "leaves", "whole": "whole", "moved": "bytes moved"}
-    titles["operations"] = "operations"
-    cells = [
-        dict(zip(titles, (shape, str(n), mode, str(moved), str(operations)), strict=True))
-        for (shape, mode), (n, moved, operations) in sums.items()
-    ]
+    keys, names = (
+        ("shape", "whole", "leaves", "moved", "operations"),
+        ("shape", "leaves", "whole", "moved", "operations"),
+    )
+    titles = dict(zip(names, ("orthogonalized", "leaves", "whole", "bytes moved", "operations"), strict=True))
+    cells = [dict(zip(keys, map(str, (*where, *numbers)), strict=True)) for where, numbers in sums.items()]
     return [table.to_text(titles, cells, right=("leaves", "moved", "operations"), ruled=False)] if cells else []
 
 

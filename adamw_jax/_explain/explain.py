@@ -1,4 +1,4 @@
-"""What every parameter gets, as a table, before training."""
+"""`explain`: the table of the rates, decays and states of all parameters, before training."""
 
 import contextlib
 import warnings
@@ -12,9 +12,8 @@ import optax
 from jax.sharding import AbstractMesh, Mesh
 
 from adamw_jax._explain.explanation import Explanation
-from adamw_jax._explain.inside import made_by, optimizer_in, unpacked
+from adamw_jax._explain.inside import abstract, made_by, optimizer_in, state_bytes_of, unpacked
 from adamw_jax._explain.matches import plan_warnings, rule_warnings, state_warnings
-from adamw_jax._explain.memory import abstract, state_bytes_of
 from adamw_jax._explain.rows import aliases_of, flags_of, growth_factors, rows_of
 from adamw_jax._explain.turns import turn_of
 from adamw_jax._optimizer.exchanges import exchanges_of
@@ -127,21 +126,22 @@ def explain(
         factors, counts = plan.factors(at), np.array([at])
     leaves = plan.leaves(trained)
     its = range(len(paths)) if len(leaves) == len(paths) else [paths.index(leaf.path) for leaf in leaves]
-    arrays, aliases = jax.tree.leaves(params), aliases_of(params)
+    aliases, every = aliases_of(params), jax.tree.leaves(params)
+    arrays = [every[i] for i in its]
     invariant: list[Any] = [None] * len(paths)
     if scale_invariant is not None:
         invariant = list(resolve_mask("scale_invariant", scale_invariant, shapes))
-    rows = rows_of(plan, leaves, factors, counts, trained, [arrays[i] for i in its], updates_per_epoch)
-    for row, leaf, i in zip(rows, leaves, its, strict=True):
+    exchanges: list[Any] = [None] * len(leaves)
+    if mesh is not None:
+        placed = structure_of(trained).unflatten(arrays)
+        exchanges = list(exchanges_of(plan.direction, placed, mesh, axes=plan.axes))
+    rows = rows_of(plan, leaves, factors, counts, trained, arrays, updates_per_epoch)
+    for row, leaf, i, exchange in zip(rows, leaves, its, exchanges, strict=True):
         row["state_bytes"], row["scale_invariant"] = state_bytes[i], invariant[i]
         row["flags"] = flags_of(row, leaf, aliases[i], updates)
         row["turn"] = turn_of(plan, leaf, row, at)
         row |= growth_factors(transferred, leaf.path)
-        row |= dict.fromkeys(("whole", "moved", "operations"))
-    if mesh is not None:
-        placed = structure_of(trained).unflatten([arrays[i] for i in its])
-        for row, exchange in zip(rows, exchanges_of(plan.direction, placed, mesh, axes=plan.axes), strict=True):
-            row |= {} if exchange is None else exchange.row
+        row |= dict.fromkeys(("whole", "moved", "operations")) if exchange is None else exchange.row
     peak, eta = float(factors.rate.max()), float(factors.eta.max())
     texts = rule_warnings(plan, trained) + plan_warnings(plan, eta, at, updates) + state_warnings(plan, state)
     for text in texts:

@@ -39,29 +39,9 @@ COLUMNS = {
     "state_bytes": "state bytes",
     "flags": "look twice",
 }
-"""Key in `to_dict()` -> title. Columns that say nothing are left out of the text: see `Explanation`."""
+"""Key in `to_dict()` -> title. The text leaves out a column of usual values, other than those of `_ALWAYS`."""
 
-_OPTIONAL = (
-    "direction",
-    "why",
-    "held",
-    "norm",
-    "rate_rule",
-    "multiplier",
-    "rate_factor",
-    "l1",
-    "proximal_l1",
-    "decay_factor",
-    "timescale",
-    "scale_invariant",
-    "turn",
-    "moves",
-    "by_layer",
-    "whole",
-    "moved",
-    "operations",
-    "flags",
-)
+_ALWAYS = ("path", "shape", "dtype", "size", "rate", "decay_rule", "l2", "decay", "half_life", "state_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +89,7 @@ class Explanation:
             values = [row[key] for row in self.rows]
             return any(x is not None and x is not False and x not in ((), usual) for x in values)
 
-        return {key: title for key, title in COLUMNS.items() if key not in _OPTIONAL or says_something(key)}
+        return {key: title for key, title in COLUMNS.items() if key in _ALWAYS or says_something(key)}
 
     def _last(self) -> dict[str, Any]:
         total = {key: self.totals[key] for key in ("size", "state_bytes")}

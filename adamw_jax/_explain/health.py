@@ -1,4 +1,4 @@
-"""What `report` finds amiss: leaves that grow, steps that are too large, skipped updates."""
+"""The warnings of `report`: leaves that grow, steps that are too large, skipped updates."""
 
 import math
 import statistics
@@ -15,10 +15,10 @@ from adamw_jax._rules.names import role_of
 from adamw_jax._tree.state import nodes_of, value_of
 
 TIMES = 10.0
-"""How many times the others' ratio, or their pace of growth, is too much."""
+"""A leaf is warned of from this multiple of the others' ratio, or pace of growth, on."""
 
 EARLY = 0.2
-"""Share of the run before which growth is not judged."""
+"""Share of the run before which growth is not judged: early, every weight moves away from its start."""
 
 SETTLED = 2.0
 """Decay times updates from which on steps and decay are in balance."""
@@ -32,8 +32,8 @@ def skipped_updates(state: optax.OptState) -> int | None:
     return sum(found) if found else None
 
 
-def _role(path: str) -> str:
-    return role_of(path, 2)[0]
+def _is_bias(path: str) -> bool:
+    return role_of(path, 2)[0] == "bias"
 
 
 def _others(values: Mapping[str, float], path: str) -> float:
@@ -44,14 +44,13 @@ def _others(values: Mapping[str, float], path: str) -> float:
 
 def _growth(rows: Sequence[Mapping[str, Any]], node: ObserveState, observed: int, updates: int) -> list[str]:
     past_at, past = int(value_of(node.past)), jax.device_get(node.past_rms)
-    # Early on every weight moves away from its start.
     if past_at == 0 or observed < EARLY * updates:
         return []
     paces = {}
     for row in rows:
         before, now = float(np.mean(value_of(past[row["path"]]))), row["weight_rms"]
         # A bias grows from zero in every training.
-        if before > 0 and math.isfinite(now) and _role(row["path"]) != "bias":
+        if before > 0 and math.isfinite(now) and not _is_bias(row["path"]):
             paces[row["path"]] = (now - before) / (observed - past_at) / now
     return [
         f"{path}: the norm doubles in the {updates - observed:,} updates left at its pace since update {past_at:,}, "
@@ -62,7 +61,7 @@ def _growth(rows: Sequence[Mapping[str, Any]], node: ObserveState, observed: int
 
 
 def _ratios(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    ratios = {row["path"]: row["ratio"] for row in rows if row["weight_rms"] > 0 and _role(row["path"]) != "bias"}
+    ratios = {row["path"]: row["ratio"] for row in rows if row["weight_rms"] > 0 and not _is_bias(row["path"])}
     return [
         f"{path}: the ratio {ratio:.3g} is more than {TIMES:g} times the others' {_others(ratios, path):.3g}: "
         "its rate is off, see lr_multipliers"
@@ -89,20 +88,18 @@ def _angles(rows: Sequence[Mapping[str, Any]], observed: int, explained: Any) ->
 def health_of(
     rows: Sequence[Mapping[str, Any]], node: ObserveState, state: Any, updates: int | None, explained: Any
 ) -> tuple[str, ...]:
-    """Return a line for everything amiss.
+    """Return the lines of warning of a report.
 
     Args:
       rows: of the report.
-      node: what was observed.
-      state: the whole state.
+      node, state: the observed quantities, and the state that holds them.
       updates: of the run; None judges no growth.
       explained: an `Explanation` of the optimizer with `scale_invariant`; None judges no angle.
     """
-    observed = int(node.observed)
-    lines = [
-        f"{row['path']}: a number is not finite" for row in rows if observed and not math.isfinite(row["step_rms"])
-    ]
-    lines += _ratios(rows) if observed else []
+    observed, lines = int(node.observed), []
+    if observed:
+        lines = [f"{row['path']}: a number is not finite" for row in rows if not math.isfinite(row["step_rms"])]
+        lines += _ratios(rows)
     lines += _growth(rows, node, observed, updates) if updates is not None else []
     lines += _angles(rows, observed, explained) if explained is not None else []
     skipped = skipped_updates(state)

@@ -1,20 +1,22 @@
-"""The optimizer of this library in what a user trains with: bare, wrapped, injected, or in Keras."""
+"""The optimizer of this library in what a user trains with, bare, wrapped, injected or in Keras; shapes and bytes."""
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import optax
 
-from adamw_jax._explain.memory import abstract
 from adamw_jax._optimizer.optimizer import initialized, plan_of
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.readout import injected
-from adamw_jax._tree.checks import is_traced
+from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
+from adamw_jax._tree.state import parameter_of
 
 
 def unpacked(tx: Any, params: Any) -> tuple[Any, Any]:
@@ -43,12 +45,24 @@ def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
     raise TypeError(f"`tx` must come from a preset, or hold an optimizer from one, got {type(tx).__name__}{remedy}")
 
 
+def abstract(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Return the shapes and dtypes of parameters, or of arrays in their place."""
+    checks.check_arrays("params", params)
+
+    def shape_of(leaf: Any) -> Any:
+        dtype = jax.dtypes.result_type(leaf)
+        extended = jnp.issubdtype(dtype, jax.dtypes.extended)
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype if extended else jax.dtypes.canonicalize_dtype(dtype))
+
+    return jax.tree.map(shape_of, params)
+
+
 def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], chex.ArrayTree]:
     """Return every optimizer inside with the shapes that it trains, and the shapes of the state."""
     with initialized() as found, warnings.catch_warnings():
         # The table's flags and warnings say it.
         warnings.filterwarnings("ignore", message="`weight_decay` of|`schedule` is at most")
-        # A function of its own for each call: JAX does not run one again whose shapes it knows.
+        # A new function for each call: JAX caches the result of one that it has traced for these shapes.
         state = jax.eval_shape(lambda params: tx.init(params), shapes)
     inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
     return list(inside.values()), state
@@ -62,20 +76,16 @@ def _with_numbers(tx: Any, plan: Plan, shapes: chex.ArrayTree) -> Plan:
         with jax.ensure_compile_time_eval():
             return tx.init(params)
 
-    # An `init` that needs the shapes themselves fails, and its numbers stay as they are.
+    # Where `init` needs the true shapes it fails, and the plan with traced numbers is returned.
     with contextlib.suppress(TypeError, ValueError):
         ((plan, _),) = _plans(optax.GradientTransformation(init, None), small)[0]
     return plan
 
 
 def _with_injected_rate(plan: Plan, state: chex.ArrayTree) -> Plan:
-    """Return the plan; refuse a decay that a learning rate does not reach, as a preset does that sees the schedule.
-
-    Raises:
-      ValueError: `optax.inject_hyperparams` evaluates a schedule as learning rate, and only eta scales the decay.
-    """
+    """Return the plan; raise a preset's ValueError if the learning rate is an injected schedule that hides eta."""
     is_function = injected(state).get("learning_rate", 0) is None
-    if is_function and not any(map(is_traced, jax.tree.leaves((plan.weight_decay, plan.proximal_l1)))):
+    if is_function and not any(map(checks.is_traced, jax.tree.leaves((plan.weight_decay, plan.proximal_l1)))):
         dataclasses.replace(plan, learning_rate=_Injected())
     return plan
 
@@ -94,8 +104,7 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
     Wrappers and chains call the `init` of their parts: the calls show which optimizers there are, for which parameters.
 
     Raises:
-      TypeError: no optimizer of this library inside, or several.
-      ValueError: an injected schedule as learning rate with a decay that it does not reach.
+      TypeError: no optimizer of this library inside, or several. ValueError: see `_with_injected_rate`.
     """
     inside, state = _plans(tx, shapes)
     if (plan := plan_of(tx)) is not None:
@@ -115,3 +124,19 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
             "explain the optimizer itself"
         )
     return _with_injected_rate(_with_numbers(tx, plan, shapes), state), trained, state
+
+
+def state_bytes_of(state: chex.ArrayTree, params: chex.ArrayTree) -> tuple[list[int], int]:
+    """Return the bytes of the trees like the parameters, per leaf, and those of all else."""
+    owners = dict(jax.tree.leaves_with_path(params))
+    per_leaf = dict.fromkeys(owners, 0)
+    rest = 0
+    for path, leaf in jax.tree.leaves_with_path(state):
+        size = math.prod(map(int, leaf.shape)) * int(jnp.dtype(leaf.dtype).itemsize)
+        owner = parameter_of(path, owners)
+        # Where the parameters are a bare array, a moment differs from a scalar in its shape alone.
+        if owner is None or (owner == () and leaf.shape != owners[owner].shape):
+            rest += size
+        else:
+            per_leaf[owner] += size
+    return list(per_leaf.values()), rest

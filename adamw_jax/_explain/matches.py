@@ -1,4 +1,4 @@
-"""Which rule gave a leaf its value, and which rules give none."""
+"""The rule that gave a leaf its value, rules that give none, and other warnings of `explain`."""
 
 import collections
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from typing import Any
 import chex
 import numpy as np
 
-from adamw_jax._decay.forms import Decoupled
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.owner import ScheduleState
 from adamw_jax._rates.restarts import WarmRestarts
@@ -67,9 +66,9 @@ def plan_warnings(plan: Plan, eta: float, at: int | None, updates: int | None) -
     """
     texts = []
     if plan.schedule is not None and at is None and eta != 0 and not 0.1 <= eta <= 10:
-        what = "an infinite number" if eta == float("inf") else f"{eta:.3g}"
+        size = "an infinite number" if eta == float("inf") else f"{eta:.3g}"
         texts.append(
-            f"`schedule`: the largest factor is {what}, but the factor multiplies the learning rate and should be near "
+            f"`schedule`: the largest factor is {size}, but the factor multiplies the learning rate and should be near "
             "1: a schedule of learning rates is `learning_rate`, or `schedule` after a division by its peak"
         )
     if isinstance(plan.schedule, WarmRestarts) and updates is not None:
@@ -81,7 +80,7 @@ def plan_warnings(plan: Plan, eta: float, at: int | None, updates: int | None) -
                 "cosine(updates) is one fall that stays at its end"
             )
     if is_zero(plan.weight_decay) and is_zero(plan.proximal_l1):
-        idle = {"decay": type(plan.form) is not Decoupled, "normalize_decay": plan.factor.normalize_decay is not None}
+        idle = {"decay": not plan.form.is_plain, "normalize_decay": plan.factor.normalize_decay is not None}
         texts += [f"`{name}` does nothing, for there is no decay" for name, is_given in idle.items() if is_given]
     return texts
 

@@ -1,4 +1,4 @@
-"""The rows of the table: the values that each leaf gets from the plan, its rate, decay and half-life."""
+"""The rows of the table of `explain`: values, rate, decay and half-life of each leaf, and its flags."""
 
 import collections
 import difflib
@@ -45,12 +45,10 @@ def rows_of(
     """Return a row per parameter, without the columns that depend on the state.
 
     Args:
-      plan: the optimizer's options.
-      leaves: what they give to the parameters.
-      factors: at counts among which each has the peak that the numbers are for.
-      counts: where schedules among the rules are evaluated; of several values the largest counts.
-      shapes: of the parameters that it trains.
-      arrays: those parameters, or their shapes.
+      plan, leaves: the optimizer's options, and what they give to the parameters.
+      factors: at counts among which each has its peak.
+      counts: where schedules among the rules are evaluated, for their largest values.
+      shapes, arrays: the parameters that it trains, as a tree of shapes and as leaves.
       updates_per_epoch: for timescales in epochs.
     """
     names = {leaf.direction for leaf in leaves}
@@ -60,8 +58,7 @@ def rows_of(
     rate_rules = matched_rules("lr_multipliers", plan.lr_multipliers, shapes)
     decay_rules = matched_rules("weight_decay", plan.weight_decay, shapes)
     rows = []
-    columns = zip(leaves, arrays, rate_rules, decay_rules, strict=True)
-    for leaf, array, rate_rule, decay_rule in columns:
+    for leaf, array, rate_rule, decay_rule in zip(leaves, arrays, rate_rules, decay_rules, strict=True):
         given = {"multiplier": leaf.multiplier, "l1": leaf.l1, "l2": leaf.l2, "proximal_l1": leaf.threshold}
         values = {key: largest_at(value, counts) for key, value in given.items()}
         r = values["multiplier"] = 0.0 if leaf.frozen else values["multiplier"]
@@ -100,23 +97,22 @@ def aliases_of(params: chex.ArrayTree) -> list[list[str]]:
     owners = collections.defaultdict(list)
     for path, leaf in zip(paths, leaves, strict=True):
         owners[id(leaf)].append(path)
-    concrete = [isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves]
     return [
-        [other for other in owners[id(leaf)] if other != path] if is_array else []
-        for path, leaf, is_array in zip(paths, leaves, concrete, strict=True)
+        [other for other in owners[id(leaf)] if other != path and isinstance(leaf, (jax.Array, np.ndarray))]
+        for path, leaf in zip(paths, leaves, strict=True)
     ]
 
 
 FEW = 14
-"""Updates: a decay that halves a weight within so many is to be looked at."""
+"""A decay that halves a weight within so many updates is flagged."""
 
 
 def flags_of(row: dict[str, Any], leaf: LeafPlan, aliases: list[str], updates: int | None) -> tuple[str, ...]:
     """Return why a row is to be looked at twice."""
     decays = row["l1"] > 0 or row["l2"] > 0 or row["proximal_l1"] > 0
     still = row["multiplier"] == 0 and "multiplier" not in row["moves"]
-    finfo: Any = jnp.finfo
-    resolution = float(finfo(leaf.dtype).eps) / 2 if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0
+    is_floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    resolution = float(jnp.finfo(leaf.dtype).eps) / 2 if is_floating else 0.0
     is_vector = leaf.role not in ("matrix", "embedding", "head")
     half_life = math.inf if row["half_life"] is None else row["half_life"]
     found = {
@@ -136,7 +132,7 @@ def flags_of(row: dict[str, Any], leaf: LeafPlan, aliases: list[str], updates: i
 
 
 def growth_factors(transferred: Transferred | None, path: str) -> dict[str, Any]:
-    """Return by which a parameter's rate and l2 differ from those of the small run; None where there was none.
+    """Return the factors between a parameter's rate and l2 and those of the small run; None without a small run.
 
     Raises:
       TypeError, ValueError: something that `transfer` did not return, or that was for other parameters.

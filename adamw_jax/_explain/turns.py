@@ -14,9 +14,9 @@ def equilibrium_turn(share: float, averaged: float) -> float:
 
         sqrt(2 s / N)
 
-    Gradients of a loss that ignores a parameter's length stand at right angles to it. Each contributes u to the
-    training in all, so that the squared length grows by |u|^2 per update and shrinks by 2 s of itself: |u|^2 = 2 s R^2.
-    A step that averages N of them is |u| / sqrt(N) long. The rate is in the length R alone.
+    Gradients of a loss that ignores a parameter's length stand at right angles to it. The steps that one gradient
+    causes add up to u, so that the squared length grows by |u|^2 per update and shrinks by 2 s of itself: in balance,
+    |u|^2 = 2 s R^2. A step that averages N gradients is |u| / sqrt(N) long. The rate changes the length R alone.
 
     Args:
       share: s, what the decay takes of the parameter per update, small against 1.
@@ -55,20 +55,16 @@ def turn_of(plan: Plan, leaf: LeafPlan, row: dict[str, Any], count: int | None) 
     whose direction says how many gradients a step averages. A frozen one does not turn.
 
     Args:
-      plan: the optimizer's options.
-      leaf: what they give to the leaf.
-      row: the leaf's row, with `scale_invariant`.
-      count: the count that the row is for, None for the peaks.
+      plan, leaf: the optimizer's options, and what they give to the leaf.
+      row: the leaf's row, with `scale_invariant`, for a count, or with None for the peaks.
     """
     if not row["scale_invariant"]:
         return None
     if row["multiplier"] == 0:
         return 0.0
-    averages = leaf.about.averages
-    is_narrow = jnp.dtype(leaf.dtype).itemsize < 4
-    if leaf.norm is not None and not leaf.held:  # a brake or a floor
-        return None
-    if averages is None or row["rate"] == 0 or row["l1"] or row["proximal_l1"] or is_narrow:
+    averages, is_narrow = leaf.about.averages, jnp.dtype(leaf.dtype).itemsize < 4
+    is_braked = leaf.norm is not None and not leaf.held
+    if averages is None or row["rate"] == 0 or row["l1"] or row["proximal_l1"] or is_narrow or is_braked:
         return None
     averaged = averages(count)
     share = held_share(row["rate"], averaged) if leaf.held else row["decay"]

@@ -6,5 +6,4 @@ if _find_spec("matplotlib") is None:
     raise ImportError("adamw_jax.plot needs matplotlib: pip install matplotlib")
 
 from adamw_jax.plot._curves import history as history, schedule as schedule
-from adamw_jax.plot._heat import heat_map as heat_map
-from adamw_jax.plot._steps import steps as steps
+from adamw_jax.plot._maps import heat_map as heat_map, steps as steps

@@ -116,9 +116,8 @@ def schedule(
         rate, decay = _over_time(plan, leaves[row["path"]], factors)
         ax[1].plot(counts, rate, label=label, **_style(index))
         ax[2].plot(counts, decay, label=label, **_style(index))
-    for each, title in zip(
-        ax, ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)"), strict=True
-    ):
+    titles = ("eta", "learning rate\nalpha eta r", "decay per update\n(share of a weight)")
+    for each, title in zip(ax, titles, strict=True):
         _mark(each, restarts_of(plan.schedule, updates))
         each.set_ylabel(title)
     # Beside the axes, for inside they would cover a curve.
