@@ -65,8 +65,8 @@ def _owners(tree: chex.ArrayTree, params: Params) -> list[int]:
 def _in_turn(update: Callable[..., Any], arguments: Any, params: Params) -> Any:
     """Call `update` once per parameter, and keep of each call the outputs that belong to the parameter.
 
-    The rest of a call is dead code, which JAX removes before it compiles. By the barriers, the parts of a call leave the
-    host's memory after those of the call before are back in it, so that a compiler holds two parts at a time.
+    The rest of a call is dead code, which JAX removes before it compiles. The barriers make the parts of a call wait in
+    the host's memory until those of the call before are back there, so that a compiler holds two parts at a time.
     """
     inputs, structure = jax.tree.leaves(arguments), structure_of(arguments)
     shapes = jax.eval_shape(update, *arguments)

@@ -96,7 +96,7 @@ def _bytes_needed(compiled: Any) -> int:
 
 def _bytes_free() -> float:
     statistics = jax.local_devices()[0].memory_stats() or {}
-    return 0.9 * (statistics.get("bytes_limit", math.inf) - statistics.get("bytes_in_use", 0))
+    return 0.9 * float(statistics.get("bytes_limit", math.inf) - statistics.get("bytes_in_use", 0))
 
 
 def _with_bar(chunks: Sequence[Any], progress: bool) -> Iterable[Any]:

@@ -111,8 +111,8 @@ def flags_of(row: dict[str, Any], leaf: LeafPlan, aliases: list[str], updates: i
     """Return why a row is to be looked at twice."""
     decays = row["l1"] > 0 or row["l2"] > 0 or row["proximal_l1"] > 0
     still = row["multiplier"] == 0 and "multiplier" not in row["moves"]
-    is_floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-    resolution = float(jnp.finfo(leaf.dtype).eps) / 2 if is_floating else 0.0
+    finfo: Any = jnp.finfo
+    resolution = float(finfo(leaf.dtype).eps) / 2 if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0
     is_vector = leaf.role not in ("matrix", "embedding", "head")
     half_life = math.inf if row["half_life"] is None else row["half_life"]
     found = {

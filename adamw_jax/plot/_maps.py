@@ -54,8 +54,8 @@ def heat_map(
         ink = "black" if luminance > 0.5 else "white"
         ax.text(column, row, f"{score:.3g}", ha="center", va="center", fontsize=7, color=ink)
     row, column = divmod(best, len(columns))
-    mark = {"fill": False, "edgecolor": "red", "linewidth": 2}
-    ax.add_patch(matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, **mark))
+    corner = column - 0.5, row - 0.5
+    ax.add_patch(matplotlib.patches.Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
     return ax
 
 
