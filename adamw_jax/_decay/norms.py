@@ -1,4 +1,4 @@
-"""Norms that are held, braked or moved by a least share: steps that look at the length of what they change."""
+"""The stage of the rules for norms: held, braked, or moved by at least a share."""
 
 import warnings
 from collections.abc import Mapping

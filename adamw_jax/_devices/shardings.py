@@ -5,7 +5,7 @@ the same for this library's transforms and for optax's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import chex
@@ -47,8 +47,8 @@ def state_shardings(
         "zero1" then splits it over that part of `axis` which its parameter leaves unused, along the first dimension
         that is whole and divisible; "replicated" puts the whole state on every device.
       axis: the mesh axis, or axes, over which "zero1" splits.
-      min_size: elements from which on "zero1" splits a leaf, >= 0. What is smaller, what no dimension divides, and
-        statistics smaller than their parameter stay as they are.
+      min_size: the fewest elements of a leaf that "zero1" splits, >= 0. It does not split a leaf without a dimension
+        that the devices divide, nor statistics smaller than their parameter.
 
     Returns:
       A tree of `NamedSharding` with the structure of `tx.init(params)`.
@@ -64,9 +64,9 @@ def state_shardings(
     P('data',)
     """
     checks.check_choice("mode", mode, MODES)
-    split = _Split(mesh, axis, min_size)
-    parameters = jax.tree_util.tree_leaves_with_path(_with_shapes(params_or_shapes))
-    owners = {path: (leaf, _spec_of(path, leaf, mesh)) for path, leaf in parameters}
+    split = _splitter(mesh, axis, min_size)
+    params = _with_shapes(params_or_shapes)
+    owners = {path: (leaf, _spec_of(path, leaf, mesh)) for path, leaf in jax.tree.leaves_with_path(params)}
 
     def place(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         found = parameter_of(path, owners)
@@ -77,7 +77,7 @@ def state_shardings(
             spec = split(leaf.shape, spec)
         return _named(mesh, spec)
 
-    bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _with_shapes(params_or_shapes))
+    bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     shardings = jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, bare))
     return with_memory_of(tx.init, bare, shardings)
 
@@ -104,7 +104,7 @@ def fsdp_shardings(
     >>> fsdp_shardings({"w": jax.ShapeDtypeStruct((3, 800), "float32")}, mesh=mesh)["w"].spec
     P(None, 'data')
     """
-    split = _Split(mesh, axis, min_size)
+    split = _splitter(mesh, axis, min_size)
 
     def place(path: Any, leaf: Any) -> NamedSharding:
         return _named(mesh, split(leaf.shape, _spec_of(path, leaf, mesh)))
@@ -147,49 +147,46 @@ def _with_shapes(params: Params) -> chex.ArrayTree:
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else jax.numpy.asarray(leaf), params)
 
 
-class _Split:
-    """Refine a placement over mesh axes that it does not use yet."""
+def _splitter(mesh: Mesh | AbstractMesh, axis: str | Sequence[str], min_size: int) -> Callable[[Any, Spec], Spec]:
+    """Return the function (shape, placement) -> the placement, split over the axes that it leaves unused."""
+    if not isinstance(mesh, (Mesh, AbstractMesh)):
+        raise TypeError(f"`mesh` must be a mesh, as jax.make_mesh returns it, got {mesh!r}")
+    axes = (axis,) if isinstance(axis, str) else tuple(axis)
+    for name in axes:
+        checks.check_choice("axis", name, mesh.axis_names)
+    least = checks.check_count("min_size", min_size, low=0)
 
-    def __init__(self, mesh: Mesh | AbstractMesh, axis: str | Sequence[str], min_size: int) -> None:
-        if not isinstance(mesh, (Mesh, AbstractMesh)):
-            raise TypeError(f"`mesh` must be a mesh, as jax.make_mesh returns it, got {mesh!r}")
-        self.axes = (axis,) if isinstance(axis, str) else tuple(axis)
-        for name in self.axes:
-            checks.check_choice("axis", name, mesh.axis_names)
-        self.min_size = checks.check_count("min_size", min_size, low=0)
-        self.mesh = mesh
-
-    def __call__(self, shape: tuple[int, ...], spec: Spec) -> Spec:
+    def split(shape: tuple[int, ...], spec: Spec) -> Spec:
         used = {name for entry in spec for name in (entry if isinstance(entry, tuple) else (entry,))}
-        free = tuple(name for name in self.axes if name not in used)
-        parts = math.prod(self.mesh.shape[name] for name in free)
-        if free and math.prod(shape) >= self.min_size:
-            # The first dimension that will do, because shards of a leading dimension are contiguous in memory.
+        free = tuple(name for name in axes if name not in used)
+        parts = math.prod(mesh.shape[name] for name in free)
+        if free and math.prod(shape) >= least:
+            # The first dimension that divides, because shards of a leading dimension are contiguous in memory.
             for dim, (length, entry) in enumerate(zip(shape, spec, strict=True)):
                 if entry is None and length % parts == 0:
                     refined: Spec = (*spec[:dim], free[0] if len(free) == 1 else free, *spec[dim + 1 :])
                     return refined
         return spec
 
+    return split
+
 
 def _spec_of(path: Any, leaf: Any, mesh: Mesh | AbstractMesh) -> Spec:
     """Return a parameter's placement, one entry per dimension; replicated where it has none."""
-    sharding = getattr(leaf, "sharding", None)
-    given: Spec = ()
-    if isinstance(sharding, NamedSharding):
-        if dict(sharding.mesh.shape) != dict(mesh.shape):
-            name = checks.path_text(path)
-            raise ValueError(
-                f"`mesh` must have the axes of the mesh that the parameters are on, got {dict(mesh.shape)}, "
-                f"and {name!r} is on {dict(sharding.mesh.shape)}"
-            )
-        given = tuple(sharding.spec)
-    rest: Spec = (None,) * (leaf.ndim - len(given))
-    return given + rest
+    sharding: Any = getattr(leaf, "sharding", None)
+    is_placed = isinstance(sharding, NamedSharding)
+    if is_placed and dict(sharding.mesh.shape) != dict(mesh.shape):
+        raise ValueError(
+            f"`mesh` must have the axes of the mesh that the parameters are on, got {dict(mesh.shape)}, "
+            f"and {checks.path_text(path)!r} is on {dict(sharding.mesh.shape)}"
+        )
+    given = tuple(sharding.spec) if is_placed else ()
+    spec: Spec = (*given, *(None,) * (leaf.ndim - len(given)))
+    return spec
 
 
 def _named(mesh: Mesh | AbstractMesh, spec: Spec) -> NamedSharding:
-    """Return the sharding as JAX spells it on the output of a compiled function, so that a second call is no new type.
+    """Return the sharding as JAX spells it for outputs of compiled functions, so that a second call compiles nothing.
 
     With Explicit axes that is one entry per dimension, with Auto axes no None at the end.
     """

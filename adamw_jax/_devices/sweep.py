@@ -25,7 +25,7 @@ class Sweep:
     Attributes:
       axes: name -> values, one entry per leading axis of the results; of a list of points the one axis "point".
       points: the hyperparameters of every run, in the order of the flattened leading axes.
-      values: what the training function returned, a tree of arrays (*axes, ...).
+      values: the results of the training function, a tree of arrays (*axes, ...).
     """
 
     axes: dict[str, list[Any]]
@@ -75,18 +75,18 @@ def _points(grid: Any) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
 
 
 def _stack(points: Sequence[Mapping[str, Any]]) -> dict[str, chex.Array]:
-    columns = {name: np.asarray([point[name] for point in points]) for name in points[0]}
-    whole = {name: np.issubdtype(column.dtype, np.integer) for name, column in columns.items()}
-    for name, column in columns.items():
-        if whole[name] and (wide := column[(column > checks.MAX_COUNT) | (column < -checks.MAX_COUNT - 1)]).size:
+    least, largest = -checks.MAX_COUNT - 1, checks.MAX_COUNT
+    stacked = {}
+    for name in points[0]:
+        column = np.asarray([point[name] for point in points])
+        is_whole = np.issubdtype(column.dtype, np.integer)
+        if is_whole and (wide := column[(column > largest) | (column < least)]).size:
             raise ValueError(
-                f"`grid` must have integers that int32 holds, from {-checks.MAX_COUNT - 1} to {checks.MAX_COUNT}, got "
-                f"{name}={wide[0]}: fold a longer seed into this range, or give it as a float"
+                f"`grid` must have integers that int32 holds, from {least} to {largest}, got {name}={wide[0]}: fold a "
+                "longer seed into this range, or give it as a float"
             )
-    return {
-        name: jnp.asarray(column, jnp.int32 if whole[name] else jnp.result_type(float))
-        for name, column in columns.items()
-    }
+        stacked[name] = jnp.asarray(column, jnp.int32 if is_whole else jnp.result_type(float))
+    return stacked
 
 
 def _bytes_needed(compiled: Any) -> int:
@@ -102,8 +102,7 @@ def _bytes_free() -> float:
 def _with_bar(chunks: Sequence[Any], progress: bool) -> Iterable[Any]:
     if not progress or len(chunks) == 1 or importlib.util.find_spec("tqdm") is None:
         return chunks
-    tqdm: Any = importlib.import_module("tqdm")
-    bar: Iterable[Any] = tqdm.tqdm(chunks, desc="sweep", unit="chunk", disable=None)
+    bar: Iterable[Any] = importlib.import_module("tqdm").tqdm(chunks, desc="sweep", unit="chunk", disable=None)
     return bar
 
 

@@ -55,13 +55,13 @@ def orthogonalize(axes: Any = None, **options: Unpack[MatrixOptions]) -> optax.G
         u <- s newton_schulz(u)         s = sqrt(max(1, outputs / inputs)),  or with `consistent_rms` c,
                                         s = c sqrt(max(inputs, outputs))
 
-    A stack is what a loop over its matrices is, and the scale of u does not matter, from 1e-30 to 1e30.
+    A stack gives what a loop over its matrices gives. The result does not depend on the scale of u, from 1e-30 to 1e30.
 
     Args:
       axes: a letter for each axis of a leaf, "s" of a stack, "i" of inputs, "o" of outputs: "io" for a Dense kernel,
         "sio" for scanned layers, "ioo" for an attention's (in, heads, head_dim); for all leaves, {pattern: letters}, an
-        `optax.contrib.MuonDimensionNumbers`, or a tree of them. None takes those of the optimizer around, see
-        `decoupled`, and where there are none what names and axes tell; what they do not tell is an error.
+        `optax.contrib.MuonDimensionNumbers`, or a tree of them. None: those given to `decoupled`, else by names and
+        numbers of axes; a leaf whose axes are not known is an error.
       coefficients: "jordan"; "polar_express", nearer to 1 for as many steps; (a, b, c) for all steps, or one per step.
       steps: of the iteration, >= 1; None is 5, or as many as `coefficients` has.
       eps: added to the norm of a matrix whose largest element is 1, > 0.
@@ -76,8 +76,8 @@ def orthogonalize(axes: Any = None, **options: Unpack[MatrixOptions]) -> optax.G
         first axis of outputs, or their sizes; for all leaves or {pattern: parts}.
       distribute: where matrices split over devices are whole. None and "gather": on every device; "owned": each on
         one, by an all-to-all there and one back, so that devices share the work; "auto": what takes less, by stack.
-      shardings: those of the parameters, where types do not tell them: on automatic mesh axes, as `fsdp_shardings`
-        gives them, and inside `jax.shard_map`.
+      shardings: those of the parameters, as `fsdp_shardings` returns them, where their types have none: on automatic
+        mesh axes, and inside `jax.shard_map`.
       avoid: mesh axes that are not to be crossed, such as those between slices.
       ns_coeffs, ns_steps, weight_dimension_numbers: optax's names of `coefficients`, `steps`, `axes`.
 

@@ -1,4 +1,4 @@
-"""Where leaves are split: types say it on explicit mesh axes, `shardings` elsewhere."""
+"""The mesh axes that split leaves: from their types on explicit axes, from `shardings` elsewhere."""
 
 import difflib
 import warnings
@@ -35,7 +35,7 @@ class Placement(NamedTuple):
 
 
 def given_shardings(shardings: chex.ArrayTree, paths: Sequence[str]) -> list[Any]:
-    """Return the sharding or spec of every leaf, by its path: the tree may have more leaves than are looked at."""
+    """Return the sharding or spec at every path; the tree may have further leaves."""
 
     def is_leaf(node: Any) -> bool:
         return isinstance(node, (NamedSharding, PartitionSpec))
@@ -63,7 +63,7 @@ def spec_of(sharding: Any, ndim: int) -> tuple[Names, ...]:
 
 
 def _placed(leaf: Any) -> Any:
-    """Return the sharding that a leaf is known to have: by its type, or of a concrete array; None where it is not."""
+    """Return a leaf's sharding, from its type or as a concrete array; None where it is not known."""
     typed = jax.typeof(leaf).sharding
     if AxisType.Explicit in typed.mesh.axis_types:
         return typed
