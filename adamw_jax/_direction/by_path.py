@@ -111,12 +111,3 @@ def direction_per_leaf(direction: Directions, tree: chex.ArrayTree) -> list[Any]
     if not isinstance(direction, Mapping):
         return [direction] * len(jax.tree.leaves(tree))
     return [direction[label] for label in labels_of(tuple(direction), tree)]
-
-
-def names_of(direction: Directions, tree: chex.ArrayTree) -> list[str]:
-    """Return the name of every leaf's direction.
-
-    >>> names_of({"kernel": optax.scale_by_lion(), "": optax.scale_by_adam()}, {"bias": 0.0, "kernel": 0.0})
-    ['adam', 'lion']
-    """
-    return [about(each).name for each in direction_per_leaf(direction, tree)]

@@ -65,13 +65,6 @@ def _narrowed(state: Any, owners: list[Any], count: chex.Array) -> Any:
     return structure_of(state).unflatten([leaf if u is None else store(i, leaf, u) for i, (leaf, u) in rows])
 
 
-def _is_bfloat16(dtype: Any) -> bool:
-    try:
-        return dtype is not None and jnp.dtype(dtype) == jnp.bfloat16
-    except TypeError:
-        return False
-
-
 def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfloat16") -> Direction:
     """Keep every tree like the parameters in the state of a direction as bfloat16, stochastically rounded.
 
@@ -98,7 +91,7 @@ def with_narrow_state(direction: optax.GradientTransformation, dtype: Any = "bfl
     bfloat16
     """
     inner = directions(direction)
-    if not _is_bfloat16(dtype):
+    if getattr(dtype, "__name__", str(dtype)) != "bfloat16":
         raise ValueError(f"`dtype` must be 'bfloat16', got {dtype!r}")
 
     def init(params: Params) -> NarrowState:

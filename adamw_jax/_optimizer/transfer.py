@@ -8,7 +8,8 @@ import chex
 import jax
 
 from adamw_jax._decay.coupling import Corrected
-from adamw_jax._direction.by_path import names_of
+from adamw_jax._direction.by_path import direction_per_leaf
+from adamw_jax._direction.direction import about
 from adamw_jax._optimizer.transfer_notes import notes_of
 from adamw_jax._optimizer.transfer_numbers import transferred_numbers
 from adamw_jax._optimizer.transferred import Transferred
@@ -89,7 +90,7 @@ def _kinds(direction: Any, options: Mapping[str, Any], params: chex.ArrayTree) -
     if "direction" not in options:
         return ["momentum" if "momentum" in options else "adam"] * len(jax.tree.leaves(params))
     found = []
-    for name in names_of(options["direction"], params):
+    for name in (about(each).name for each in direction_per_leaf(options["direction"], params)):
         kinds = [kind for kind, words in KINDS.items() if any(word in name for word in words)]
         if not kinds:
             raise ValueError(
