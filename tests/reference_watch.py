@@ -57,3 +57,14 @@ def scaled_products(gradient, weight):
     """|sum of g theta| over the root of the sum of (g theta)^2."""
     terms = np.asarray(gradient, np.float64) * np.asarray(weight, np.float64)
     return abs(terms.sum()) / np.sqrt(np.square(terms).sum())
+
+
+def sine(step, steps=12):
+    """The sine of the angle between a matrix and its orthogonal factor, by its singular values."""
+    values = np.linalg.svd(step, compute_uv=False)
+    gram = step @ step.T if step.shape[0] <= step.shape[1] else step.T @ step
+    factor = values / math.sqrt(np.abs(gram).sum(axis=1).max())
+    for _ in range(steps):
+        factor = 1.5 * factor - 0.5 * factor**3
+    cosine = values @ factor / math.sqrt(values @ values * (factor @ factor))
+    return math.sqrt(max(1 - cosine**2, 0))

@@ -1,6 +1,7 @@
 """Averages of the weights: against explicit sums, under wrappers that skip, stored narrow, and read."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +158,80 @@ def test_leaves_left_out_are_the_parameters_and_boxes_and_dtypes_stay():
     assert len(jax.tree.leaves(state.average)) == 1
 
 
+@pytest.mark.parametrize("number", [4, 4.0, np.int64(4), np.float16(4), jnp.int32(4), jnp.bfloat16(4)])
+def test_numbers_of_an_average_have_any_dtype(number):
+    for average in (aj.Ema(number, number, number), aj.DecayMerge("cosine", number, number / number)):
+        share, seen = average.share(jnp.int32(5), jnp.int32(0), None)
+        wanted, _ = type(average)(*(4, 4, 4) if isinstance(average, aj.Ema) else ("cosine", 4, 1)).share(
+            jnp.int32(5), jnp.int32(0), None
+        )
+        np.testing.assert_array_equal(share, wanted)
+        assert seen.dtype == jnp.int32
+
+
+def test_numbers_of_an_average_may_be_traced():
+    averages = {"ema": lambda a, b, c: aj.Ema(a, b, c), "merge": lambda a, b, c: aj.DecayMerge("sqrt", b + 3, c / 4)}
+    for make in averages.values():
+        for row in ((2.0, 1, 1.0), (3.5, 0, 2.0)):
+            got = jax.jit(lambda *x, make=make: make(*x).share(jnp.int32(4), jnp.int32(-1), None))(*row)
+            assert_close(got, make(*row).share(jnp.int32(4), jnp.int32(-1), None))
+
+
+def carried(old, new, updates, more):
+    """The state after `updates` of one average and `more` of another, and the weights before and after those."""
+    state, params, _ = train(old, updates)
+    state, seen = aj.intervene(state, old, new, params).state, [params]
+    for k in range(more):
+        change, state = new.update(jax.tree.map(lambda p, k=k: jnp.full_like(p, k - 0.5), params), state, params)
+        params = optax.apply_updates(params, change)
+        seen.append(params)
+    return state, params, seen
+
+
+def test_an_average_goes_on_with_another_half_life_and_another_store():
+    tx = functools.partial(aj.with_average, aj.adamw(0.05))
+    state, params, _ = train(tx(aj.Ema(4)), 6)
+    for new, spacing in ((tx(aj.Ema(9), store="bfloat16"), 2**-8), (tx(aj.Ema(2)), 0)):
+        over = aj.carry_over(state, new.init(params))
+        assert int(over.seen) == 6
+        assert_close(aj.averaged(over, params), aj.averaged(state, params), rtol=spacing, atol=0)
+
+
+def test_an_average_of_further_leaves_begins_anew():
+    tx = functools.partial(aj.with_average, aj.adamw(0.05), aj.Ema(4))
+    state, params, _ = carried(tx(but="b"), tx(), 6, 0)
+    with pytest.raises(ValueError, match="none after 6 updates"):
+        aj.averaged(state, params)
+    state, params, _ = carried(tx(), tx(but="b"), 6, 0)
+    assert int(state.seen) == 6
+
+
+@pytest.mark.parametrize("old", [aj.adamw(0.05), aj.with_average(aj.adamw(0.05), aj.Ema(3))])
+def test_a_merge_that_missed_its_beginning_is_not_handed_out(old):
+    new = aj.with_average(aj.adamw(0.05), aj.DecayMerge("linear", 10, 0.4))
+    state, params, seen = carried(old, new, 5, 7)  # the last four of ten updates follow the sixth
+    assert_close(aj.averaged(state, params), mean(seen[1:5], np.ones(4)))
+    state, params, _ = carried(old, new, 8, 4)
+    with pytest.raises(ValueError, match="none after 12 updates"):
+        aj.averaged(state, params)
+
+
+def test_a_cycle_mean_does_not_go_on_with_another_average():
+    old, new = (aj.with_average(aj.adamw(0.05, schedule=RESTARTS), each) for each in (aj.Ema(3), aj.CycleMean()))
+    state, params, seen = carried(old, new, 5, 2)
+    assert_close(aj.averaged(state, params), mean(seen[1:], [1, 1]))
+
+
+def test_a_model_may_have_leaves_that_are_not_trained():
+    params = {"w": jnp.ones(3), "activation": jnp.tanh}
+    trained = {"w": jnp.ones(3), "activation": None}
+    tx = aj.with_average(aj.adamw(0.05), aj.Ema(3))
+    _, state = tx.update(trained, tx.init(trained), params)
+    assert aj.averaged(state, trained)["activation"] is None
+    with pytest.raises(ValueError, match="`params` must be the parameters that the average is of, 1 leaves"):
+        aj.averaged(state, params)
+
+
 def test_a_bfloat16_average_is_unbiased_where_rounding_to_nearest_stands_still():
     """Half-life 500: the share is 1.4e-3, below half of bfloat16's resolution of 2^-8, for weights that drift."""
     size = 4096
@@ -214,10 +289,25 @@ def test_averages_read_under_jit_and_in_parallel_runs():
         (lambda: aj.Ema(3, start=-1), ValueError, "`start`"),
         (lambda: aj.DecayMerge("linaer", 10), ValueError, "`shape` must be one of 'linear'"),
         (lambda: aj.DecayMerge(lambda x: x, 10), ValueError, "`shape` must fall from 1"),
+        (lambda: aj.DecayMerge(lambda x: 0.5, 10), ValueError, "`shape` must fall from 1 .* got 0.5 at 0"),
+        (lambda: aj.DecayMerge(lambda x: (1 - x) * jnp.nan, 10), ValueError, "`shape` must fall from 1"),
+        (lambda: aj.DecayMerge(lambda x: 1 - math.sqrt(x), 10), TypeError, "`shape` must be a function of arrays"),
         (lambda: aj.DecayMerge("linear", 10, 0.0), ValueError, "`last`"),
         (lambda: aj.with_average(aj.adamw(0.1), "ema"), TypeError, "`average` must be Ema"),
         (lambda: aj.with_average(aj.adamw(0.1), aj.Ema(2), store="packed"), ValueError, "`store` must be"),
         (lambda: aj.with_average(aj.adamw(0.1), aj.Ema(2), but="x").init({"w": jnp.ones(1)}), ValueError, "`but`"),
+        (
+            lambda: aj.with_average(aj.adamw(0.1), aj.Ema(2), but=["w"]).init({"w": jnp.ones(1)}),
+            ValueError,
+            r"`but` must leave a leaf to be averaged, got \['w'\], which finds all 1",
+        ),
+        (
+            lambda: aj.with_average(aj.adamw(0.1), aj.Ema(2)).update(
+                jnp.ones(1), aj.adamw(0.1).init(jnp.ones(1)), jnp.ones(1)
+            ),
+            ValueError,
+            "AverageState at 'its top', got LearningRateState",
+        ),
         (lambda: aj.with_average(aj.adamw(0.1), aj.CycleMean()).init(jnp.ones(1)), ValueError, "CycleMean unless"),
         (
             lambda: aj.with_average(aj.adamw(0.1, schedule=lambda k: 1.0), aj.CycleMean()).init(jnp.ones(1)),

@@ -44,7 +44,10 @@ def make(kind, seed):
 def reports(kind, seed=0, planted=0.0, **options):
     """The reports at a quarter, half, three quarters and the end of the run."""
     params, network = make(kind, seed)
-    tx = aj.observe(aj.adamw(3e-3, **{"weight_decay": aj.matrices(1e-3)} | options), every=10)
+    options = {"weight_decay": aj.matrices(1e-3), "direction": aj.scale_by_adam()} | options
+    if kind != "mixture":
+        options.pop("axes", None)
+    tx = aj.observe(aj.decoupled(learning_rate=3e-3, **options), every=10)
     teacher = jax.random.normal(jax.random.key(99), (16, 4))
 
     def loss(p, x):
@@ -80,6 +83,22 @@ def test_growth_that_was_planted_is_named_before_the_end(kind):
 def test_clean_runs_raise_nothing(kind):
     for seed in range(3):
         assert [told.warnings for told in reports(kind, seed)] == [()] * 4
+
+
+@pytest.mark.parametrize("kind", ["plain", "normalized", "mixture"])
+def test_an_orthogonalization_that_is_cut_short_is_named(kind):
+    name = "experts" if kind == "mixture" else "dense_1"
+
+    def last(direction):
+        return reports(kind, direction={f"{name}/kernel": direction, "": aj.scale_by_adam()}, axes={"experts": "sio"})
+
+    for short in (aj.scale_by_muon(steps=1), aj.scale_by_muon(coefficients=(1.5, -0.5, 0.0))):
+        lines = [line for told in last(short) for line in told.warnings]
+        assert [line.partition(" is ")[0] for line in lines] == [
+            f"{name}/kernel: the residual of the orthogonalization"
+        ] * 4
+    for good in (aj.scale_by_muon(), aj.scale_by_muon(coefficients="polar_express", steps=8)):
+        assert [told.warnings for told in last(good)] == [()] * 4
 
 
 def test_a_rate_that_is_off_is_named():

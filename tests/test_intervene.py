@@ -29,6 +29,7 @@ OPTIMIZERS = {
     "skip_spikes": aj.skip_spikes(aj.adamw(0.1)),
     "observe": aj.observe(aj.adamw(0.1)),
     "averaged": aj.with_average(aj.adamw(0.1), aj.Ema(3)),
+    "averaged, narrow": aj.with_average(aj.adamw(0.1), aj.Ema(3), but="bias", store="bfloat16"),
 }
 
 
@@ -86,6 +87,16 @@ def test_kinds_of_states_that_begin_anew_are_told(states):
     done = aj.intervene(states["adamw"], OPTIMIZERS["adamw"], OPTIMIZERS["observe"], PARAMS)
     assert done.notes == ("ObserveState begins anew, at 'count'",)
     assert str(done).splitlines()[-1] == done.notes[0]
+
+
+def test_averages_are_taken_over_and_what_is_not_is_told(states):
+    one, other = OPTIMIZERS["averaged"], OPTIMIZERS["averaged, narrow"]
+    done = aj.intervene(states["averaged"], one, other, PARAMS)
+    assert done.notes == ("AverageState at 'average/dense/kernel': stored as the new optimizer does",)
+    done = aj.intervene(states["averaged, narrow"], other, one, PARAMS)
+    assert done.notes[1:] == ("AverageState begins anew, at 'seen'",)
+    done = aj.intervene(states["adamw"], OPTIMIZERS["adamw"], one, PARAMS)
+    assert int(done.state.count) == 3
 
 
 def test_a_chain_goes_on_after_itself_as_often_as_asked():

@@ -55,9 +55,15 @@ def test_negative_losses_have_a_least_deviation_too():
     assert skipped(True, [-2.0] * 5 + [-1.999, -1.0])[0] == [False] * 6 + [True]
 
 
+def test_a_loss_is_judged_where_there_is_no_gradient():
+    assert skipped("only", [*CALM, 9.0], [0.0] * 6)[0] == [False] * 5 + [True]
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="`loss` must be one of False, True, 'only', got 'both'"):
         aj.skip_spikes(optax.sgd(1.0), loss="both")
     tx = aj.skip_spikes(optax.sgd(1.0), loss=True)
     with pytest.raises(ValueError, match="`value` must be given to update"):
         tx.update(jnp.ones(1), tx.init(jnp.ones(1)))
+    with pytest.raises(TypeError, match="`value` must be a number or a JAX scalar, the loss to be judged"):
+        tx.update(jnp.ones(1), tx.init(jnp.ones(1)), value=jnp.ones(2))

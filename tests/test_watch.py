@@ -162,6 +162,15 @@ def test_the_updates_in_between_read_and_write_what_they_do_without(every):
     assert "reduce" not in " ".join(re.findall(r"%\w*reduce\w* = ", observed))
 
 
+def test_the_residual_is_computed_inside_of_the_branch():
+    """Products of matrices: outside of it as many as without `observe`."""
+    muon = aj.decoupled(aj.scale_by_muon(), 0.01)
+    plain, observed = compiled(muon), compiled(aj.observe(muon, 100))
+    products = [len(re.findall(r" dot\(|kind=kCustom", text)) for text in (plain, observed)]
+    assert products[0] == products[1] >= 15  # five steps of three products
+    assert observed.count("conditional(") == 1
+
+
 # What is skipped.
 
 
@@ -539,6 +548,56 @@ def test_a_stack_is_seen_matrix_by_matrix():
     assert "worst ratio" in str(aj.report(state))
     assert "worst ratio" not in str(aj.report(states))
     assert len(aj.report(state).to_dict()) == 7
+
+
+MUON = {
+    "stack": ((3, 4, 6), {"axes": "sio"}),
+    "heads": ((6, 2, 4), {"axes": "ioo"}),
+    "tall": ((12, 4), {}),
+    "side by side": ((6, 9), {"split": (3, 6)}),
+    "optax's axes": ((4, 3, 6), {"weight_dimension_numbers": optax.contrib.MuonDimensionNumbers(0, 2)}),
+}
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("name", MUON)
+def test_the_residual_of_an_orthogonalization_is_numpys(name, jit):
+    shape, options = MUON[name]
+    rng = np.random.RandomState(0)
+    params, grads = ({"w": jnp.asarray(rng.randn(*shape), jnp.float32), "b": jnp.ones(3)} for _ in range(2))
+    # The decay and the held norm of another leaf are no part of it.
+    tx = aj.decoupled({"w": aj.scale_by_muon(**options), "b": aj.scale_by_adam()}, 0.1, weight_decay={"w": 0.5})
+    plain = aj.decoupled({"w": aj.scale_by_muon(**options), "b": aj.scale_by_adam()}, 0.1)
+    step, _ = plain.update(grads, plain.init(params), params)
+    watched = aj.observe(tx)
+    state = (jax.jit(watched.update) if jit else watched.update)(grads, watched.init(params), params)[1]
+    u = np.asarray(step["w"], np.float64)
+    matrices = {
+        "stack": lambda: list(u),
+        "heads": lambda: [u.reshape(6, 8)],
+        "tall": lambda: [u],
+        "side by side": lambda: [u[:, :3], u[:, 3:]],
+        "optax's axes": lambda: list(u.transpose(1, 0, 2)),
+    }[name]()
+    wanted = [twin.sine(matrix) for matrix in matrices]
+    wanted = [max(wanted)] if name == "side by side" else wanted
+    # Sums in float32 under a difference of unit vectors.
+    np.testing.assert_allclose(np.ravel(state.residual["w"]), wanted, rtol=1e-3, atol=1e-5)
+    assert set(state.residual) == {"w"}
+    rows = {row["path"]: row for row in aj.report(state).rows}
+    assert rows["w"]["residual"] == pytest.approx(max(wanted), rel=1e-3)
+    assert "residual" not in rows["b"]
+    assert aj.report(state).to_dict()["w/residual"] == rows["w"]["residual"]
+
+
+def test_a_step_of_low_rank_or_of_zeros_has_no_residual():
+    rng = np.random.RandomState(0)
+    low = jnp.asarray(np.outer(rng.randn(8), rng.randn(6)), jnp.float32)
+    tx = aj.observe(aj.decoupled(aj.scale_by_muon(), 0.1))
+    for g in (low, jnp.zeros((8, 6))):
+        _, state = tx.update({"w": g}, tx.init({"w": low}), {"w": low})
+        # What rounding leaves across the rank, 1e-7, grows by 1.5 in twelve steps and five of Muon's.
+        assert float(state.residual["w"]) < 0.01
 
 
 def test_a_state_with_other_axes_is_named():

@@ -1,4 +1,4 @@
-"""The warnings of `report`: leaves that grow, steps that are too large, skipped updates."""
+"""The warnings of `report`: leaves that grow, steps that are too large or poorly orthogonalized, skipped updates."""
 
 import math
 import statistics
@@ -19,6 +19,9 @@ TIMES = 10.0
 
 EARLY = 0.2
 """Share of the run before which growth is not judged: early, every weight moves away from its start."""
+
+SCATTERED = 0.5
+"""Residual of an orthogonalization above which it is poor: five steps of Muon's usual iteration stay below 0.4."""
 
 SETTLED = 2.0
 """Decay times updates from which on steps and decay are in balance."""
@@ -70,6 +73,15 @@ def _ratios(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _residuals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{row['path']}: the residual of the orthogonalization is {row['residual']:.2g}, which is poor above "
+        f"{SCATTERED:g}: give Muon more steps or other coefficients, see orthogonalize"
+        for row in rows
+        if row.get("residual", 0.0) > SCATTERED
+    ]
+
+
 def _angles(rows: Sequence[Mapping[str, Any]], observed: int, explained: Any) -> list[str]:
     told = {row["path"]: row for row in explained.rows}
     found = []
@@ -79,7 +91,7 @@ def _angles(rows: Sequence[Mapping[str, Any]], observed: int, explained: Any) ->
         settled = (its.get("decay") or 0.0) * observed >= SETTLED
         if turn and settled and math.isfinite(row["angle"]) and not turn / 2 <= row["angle"] <= 2 * turn:
             found.append(
-                f"{row['path']}: an update turns it by {row['angle']:.3g}, and explain told {turn:.3g} in balance: "
+                f"{row['path']}: an update turns it by {row['angle']:.3g}, and explain predicts {turn:.3g} in balance: "
                 "its length counts, or it has not settled"
             )
     return found
@@ -99,7 +111,7 @@ def health_of(
     observed, lines = int(node.observed), []
     if observed:
         lines = [f"{row['path']}: a number is not finite" for row in rows if not math.isfinite(row["step_rms"])]
-        lines += _ratios(rows)
+        lines += _ratios(rows) + _residuals(rows)
     lines += _growth(rows, node, observed, updates) if updates is not None else []
     lines += _angles(rows, observed, explained) if explained is not None else []
     skipped = skipped_updates(state)

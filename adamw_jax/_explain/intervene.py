@@ -9,14 +9,15 @@ import optax
 
 from adamw_jax._explain.difference import Difference
 from adamw_jax._explain.explain import explain
+from adamw_jax._optimizer.average import AverageState
 from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._rates.moves import reschedule
 from adamw_jax._rates.owner import LearningRateState, ScheduleState
 from adamw_jax._storage.carry import carry_over
 from adamw_jax._storage.convert import convert_moments
 from adamw_jax._tree.fit import check_fit
-from adamw_jax._tree.parts import is_stored_otherwise, parts_of
-from adamw_jax._tree.state import nodes_of, value_of
+from adamw_jax._tree.parts import form_of, is_cast, is_stored_otherwise, parts_of
+from adamw_jax._tree.state import edit_nodes, nodes_of, value_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +52,26 @@ def _converted(state: Any, fresh: Any) -> tuple[Any, list[str]]:
 
 
 def _begun(state: Any, carried: Any) -> list[str]:
-    """Return a note for the kinds of states of which nothing was there before."""
+    """Return a note for the kinds of states of which nothing was there before, and for trees that are stored otherwise.
+
+    Args:
+      state: the state before.
+      carried: the state after, whose leaves are those of before where nothing happened to them.
+    """
     old = {key: part for key, _, part in parts_of(state)}
-    places: dict[str, str] = {}
+    begun: dict[str, str] = {}
+    stored: dict[str, str] = {}
     for key, path, part in parts_of(carried):
-        leaves = jax.tree.leaves(part)
-        had = set(map(id, jax.tree.leaves(old.get(key))))
-        if leaves and not any(id(leaf) in had for leaf in leaves):
-            kinds = [name for name in key if name.endswith("State")]
-            kind = type(part).__name__ if hasattr(part, "_fields") else kinds[-1] if kinds else "an array"
-            places.setdefault(kind, path)
-    return [f"{kind} begins anew, at {path!r}" for kind, path in places.items()]
+        leaves, had = jax.tree.leaves(part), old.get(key)
+        if not leaves or any(leaf is other for leaf in leaves for other in jax.tree.leaves(had)):
+            continue
+        kinds = [name for name in key if name.endswith("State")]
+        kind = type(part).__name__ if hasattr(part, "_fields") else kinds[-1] if kinds else "an array"
+        forms = [*map(form_of, jax.tree.leaves(had)), *map(form_of, leaves)]
+        is_tree = not hasattr(part, "_fields") and len(forms) == 2
+        (stored if is_tree and is_cast(*forms) else begun).setdefault(kind, path)
+    notes = [f"{kind} at {path!r}: stored as the new optimizer does" for kind, path in stored.items()]
+    return notes + [f"{kind} begins anew, at {path!r}" for kind, path in begun.items()]
 
 
 def _schedule_differs(changes: Difference) -> bool:
@@ -77,7 +87,8 @@ def intervene(
     """Return what another optimizer changes, and the state with which it goes on.
 
     Moments are stored as the new optimizer stores them (`convert_moments`), everything that fits is taken over and the
-    rest begins anew (`carry_over`), and a new schedule stands where it is after the updates made (`reschedule`).
+    rest begins anew (`carry_over`), a new schedule stands where it is after the updates made (`reschedule`), and a new
+    average counts them.
 
     Args:
       state: the state so far, made by `old`.
@@ -107,10 +118,12 @@ def intervene(
     stored, notes = _converted(state, fresh)
     carried = carry_over(stored, fresh)
     notes += _begun(stored, carried)
+    counts = [value_of(node.count) for node in nodes_of(carried, LearningRateState)]
+    if counts and not nodes_of(state, AverageState):
+        carried = edit_nodes(carried, AverageState, lambda node: {"count": counts[0]})
     plan = plan_of(new)
     schedule = None if plan is None else plan.schedule
     if schedule is not None and nodes_of(carried, ScheduleState) and _schedule_differs(changes):
-        count = value_of(nodes_of(carried, LearningRateState)[0].count)
-        carried = reschedule(carried, schedule, count=count)
-        notes.append(f"the schedule stands where it is after {int(count):,} updates")
+        carried = reschedule(carried, schedule, count=counts[0])
+        notes.append(f"the schedule stands where it is after {int(counts[0]):,} updates")
     return Intervention(changes, carried, tuple(notes))

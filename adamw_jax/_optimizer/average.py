@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from adamw_jax._optimizer.averages import Average
@@ -16,12 +15,13 @@ from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._storage.formats import Storage, storage_of
 from adamw_jax._storage.rounding import bits_of, noise, seed_of
 from adamw_jax._tree import checks
+from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.loop import Kernel, map_leaves
 from adamw_jax._tree.paths import leaf_paths
-from adamw_jax._tree.stage import structure_of
-from adamw_jax._tree.state import nodes_of, state_in, value_of
+from adamw_jax._tree.stage import structure_of, with_gradients
+from adamw_jax._tree.state import nodes_of, value_of
 from adamw_jax._tree.typing import Mask, Params, Updates
-from adamw_jax._tree.width import arithmetic_dtype, is_floating
+from adamw_jax._tree.width import is_floating
 
 
 class AverageState(NamedTuple):
@@ -29,7 +29,7 @@ class AverageState(NamedTuple):
 
     Attributes:
       count: updates made, int32; an update that the optimizer inside skipped is none.
-      seen: weights that the average holds, int32; 0 where it has not begun.
+      seen: weights that the average holds, int32; 0 where it has not begun, negative where it is not complete.
       average: the averaged weights, a tree like the parameters; `optax.MaskedNode` where `but` leaves a leaf out.
       inner_state: state of the optimizer inside.
     """
@@ -61,21 +61,15 @@ def _steps_taken(before: optax.OptState, after: optax.OptState) -> chex.Array:
 
 @functools.cache
 def _kernel(storage: Storage) -> Kernel:
-    def wide(scalars: Any, average: Any, p: Any) -> tuple[chex.Array, ...]:
-        (share,) = scalars
-        return (average + share.astype(p.dtype) * (p - average),)
-
-    def narrow(scalars: Any, average: Any, p: Any, g: Any) -> tuple[chex.Array, ...]:
-        share, seed = scalars
+    def kernel(scalars: Any, average: Any, p: Any, *salt: Any) -> tuple[chex.Array, ...]:
+        share, *seed = scalars
         (loaded,) = storage.load([average])
         new = loaded + share.astype(p.dtype) * (p - loaded)
-        return tuple(storage.store([new], noise(p.shape, seed, bits_of(g))))
+        # Gradients salt the noise, as they do for moments: their bits are the same in every compiled form.
+        bits = noise(p.shape, *seed, *map(bits_of, salt)) if storage.is_narrow else new
+        return tuple(storage.store([new], bits))
 
-    return narrow if storage.is_narrow else wide
-
-
-def _is_left_out(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
+    return kernel
 
 
 def with_average(
@@ -101,8 +95,8 @@ def with_average(
       A transformation with the updates of `tx`, whose state is an `AverageState`.
 
     Raises:
-      ValueError, TypeError: an average of another kind; `but` that does not fit the parameters; a leaf to be averaged
-        that is not real floating; `update` without parameters; at `init`, `CycleMean` without warm restarts in `tx`.
+      ValueError, TypeError: an average of another kind; `update` without parameters; at `init`, `but` that does not fit
+        the parameters, or leaves nothing, or a leaf that is not real floating, and `CycleMean` without warm restarts.
 
     Source: see the kinds of averages.
 
@@ -124,7 +118,10 @@ def with_average(
     tx = checks.check_transformation("tx", tx)
 
     def left_out(params: Params) -> list[bool]:
-        return [False] * len(jax.tree.leaves(params)) if but is None else resolve_mask("but", but, params)
+        flags = [False] * len(jax.tree.leaves(params)) if but is None else resolve_mask("but", but, params)
+        if flags and all(flags):
+            raise ValueError(f"`but` must leave a leaf to be averaged, got {but!r}, which finds all {len(flags)}")
+        return flags
 
     def without(tree: chex.ArrayTree, flags: list[bool]) -> chex.ArrayTree:
         leaves = zip(jax.tree.leaves(tree), flags, strict=True)
@@ -148,6 +145,8 @@ def with_average(
     ) -> tuple[Updates, AverageState]:
         if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to average them, got None")
+        check_kind(state, AverageState)
+        params = with_gradients(updates, params)
         new, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         taken = _steps_taken(state.inner_state, inner_state)
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)
@@ -155,54 +154,8 @@ def with_average(
         share = jnp.where(taken, share, 0.0)
         shown = params if average.of_weights_before else optax.apply_updates(params, new)
         flags = left_out(params)
-        # Gradients salt the noise, as they do for moments: their bits are the same in every compiled form.
-        scalars = (share, seed_of(count)) if storage.is_narrow else (share,)
-        salt = (without(updates, flags),) if storage.is_narrow else ()
-        kept, *_ = map_leaves(_kernel(storage), scalars, (state.average, without(shown, flags), *salt))
+        seed, salt = ((seed_of(count),), (without(updates, flags),)) if storage.is_narrow else ((), ())
+        kept, *_ = map_leaves(_kernel(storage), (share, *seed), (state.average, without(shown, flags), *salt))
         return new, AverageState(count, jnp.where(taken, seen, state.seen), kept, inner_state)
 
     return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
-
-
-def averaged(state: optax.OptState, params: Params, *, missing: str = "raise") -> Params:
-    """Return the averaged weights, in the parameters' dtypes and boxes.
-
-    Args:
-      state: an optimizer state that contains the state of one `with_average`.
-      params: the parameters: leaves that are not averaged are theirs.
-      missing: "raise" an error where the average has not begun, or is not complete yet (`DecayMerge`); "params" returns
-        the parameters then, also under `jax.jit`.
-
-    Returns:
-      A tree like the parameters.
-
-    Raises:
-      ValueError: no `with_average` in the state, or several; an average that has not begun, with missing="raise", which
-        cannot be decided under `jax.jit`.
-    """
-    checks.check_choice("missing", missing, ("raise", "params"))
-    nodes = nodes_of(state_in(state), AverageState)
-    if len(nodes) != 1:
-        raise ValueError(f"`state` must contain the state of one with_average, got {len(nodes)}")
-    (node,) = nodes
-    seen = value_of(node.seen)
-    if missing == "raise":
-        if checks.is_traced(seen):
-            raise ValueError('`missing` must be "params" under jax.jit, where an error cannot depend on the state')
-        if not np.all(np.asarray(seen) > 0):
-            raise ValueError(
-                f"the average must have begun to be read, got none after {np.asarray(value_of(node.count))} updates: "
-                'train on, or read the parameters instead with missing="params"'
-            )
-
-    def read(kept: Any, p: Any) -> Any:
-        if _is_left_out(kept):
-            return p
-        new = kept.astype(arithmetic_dtype(p)).astype(p.dtype)
-        # A leading axis, of runs that are mapped, stands before the leaf's own.
-        begun = jnp.reshape(seen > 0, seen.shape + (1,) * (p.ndim - seen.ndim))
-        return new if missing == "raise" else jnp.where(begun, new, p)
-
-    leaves = jax.tree.leaves(node.average, is_leaf=_is_left_out)
-    pairs = zip(leaves, jax.tree.leaves(params), strict=True)
-    return structure_of(params).unflatten([read(kept, p) for kept, p in pairs])

@@ -1,40 +1,22 @@
-"""Sizes of weights, gradients and steps, and the angle of every step, kept in the state as four scalars per leaf."""
+"""Sizes of weights, gradients and steps, and the angle of every step, kept in the state as scalars per leaf."""
 
-import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.matrix_norms import Axes, angle_of, has_numbers, rms_of
+from adamw_jax._optimizer.matrix_norms import has_numbers
 from adamw_jax._optimizer.optimizer import plan_of, with_plan_of
-from adamw_jax._rules.axes import matrix_axes
-from adamw_jax._rules.leaf import leaves_of
+from adamw_jax._optimizer.residual import orthogonalizes
+from adamw_jax._optimizer.sight import PerPath, Sight, sight_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_fit, check_kind
 from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.state import per_path
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import placed_like
-
-PerPath: TypeAlias = Mapping[str, chex.Array]
-"""{path: scalar}, or of a stack {path: one number per matrix}"""
-
-
-class Seen(NamedTuple):
-    """The quantities of one update, and two of updates before it, as in `ObserveState`."""
-
-    weight_rms: PerPath
-    gradient_rms: PerPath
-    step_rms: PerPath
-    angle: PerPath
-    recent: chex.Array
-    recent_rms: PerPath
-    past: chex.Array
-    past_rms: PerPath
 
 
 class ObserveState(NamedTuple):
@@ -51,6 +33,7 @@ class ObserveState(NamedTuple):
       recent, past: numbers of two earlier observed updates, 0 where there is none: the latest at which the count had
         doubled since the one before, and that one. So `past` is a quarter to a half of `observed`.
       recent_rms, past_rms: the root mean squares of the weights before them.
+      residual: of Muon's leaves, how far that update is from orthogonal, see `observe`; () for other directions.
       inner_state: state of the transformation inside.
     """
 
@@ -64,22 +47,28 @@ class ObserveState(NamedTuple):
     recent_rms: PerPath
     past: chex.Array
     past_rms: PerPath
+    residual: PerPath | tuple[()]
     inner_state: optax.OptState
 
 
-def _see(
-    weights: Params, gradients: Updates, steps: Updates, over: Sequence[Axes], count: chex.Array, before: Seen
-) -> Seen:
-    rows = [jax.tree.leaves(tree) for tree in (weights, gradients, steps)]
-    quantities = *(map(rms_of, row, over) for row in rows), map(angle_of, rows[0], rows[2], over)
-    found = (per_path(gradients, quantity) for quantity in quantities)
-    seen = [jax.tree.map(placed_like, new, old) for new, old in zip(found, before[:4], strict=True)]
+def _seen(before: ObserveState, count: chex.Array, trees: tuple[Any, Any, Any], sight: Sight) -> ObserveState:
+    """Return what is observed of an update with these weights, gradients and steps; no state here has an inner one."""
     has_doubled = count >= 2 * before.recent
-    kept = (count, seen[0]), (before.recent, before.recent_rms), (before.past, before.past_rms)
-    recent, past = (
-        jax.tree.map(lambda new, old: jnp.where(has_doubled, new, old), *pair) for pair in itertools.pairwise(kept)
+
+    def later(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda x, y: jnp.where(has_doubled, x, y), new, old)
+
+    fields = ("weight_rms", "gradient_rms", "step_rms")
+    sizes = {name: sight.rms(tree, getattr(before, name)) for name, tree in zip(fields, trees, strict=True)}
+    return before._replace(
+        observed=count,
+        **sizes,
+        angle=sight.angles(trees[0], trees[2], before.angle),
+        recent=later(count, before.recent),
+        recent_rms=later(sizes["weight_rms"], before.recent_rms),
+        past=later(before.recent, before.past),
+        past_rms=later(before.recent_rms, before.past_rms),
     )
-    return Seen(*seen, *recent, *past)
 
 
 def observe(
@@ -92,8 +81,13 @@ def observe(
 
         rms(theta),  rms(g),  rms(u),  angle = atan2(|u - a theta|, (1 + a) |theta|),   a = <theta, u> / |theta|^2
 
-    and of a stack for every matrix in it. The updates in between cost nothing: they read and write what they do without
-    `observe`. Under `jax.jit` an update that is observed is computed once more for it.
+    and of a stack for every matrix in it. For the leaves of `scale_by_muon` and `orthogonalize`, also the residual of
+    the orthogonalization: the sine of the angle between the update without its decay and the orthogonal matrix with its
+    singular vectors. It is 0 where all singular values are equal, and 0.1 to 0.4 after five steps of Muon's usual
+    iteration.
+
+    The updates in between cost nothing: they read and write what they do without `observe`. Under `jax.jit` an update
+    that is observed is computed once more for it.
 
     Args:
       tx: any transformation; the outermost one, whose updates are added to the parameters.
@@ -110,7 +104,7 @@ def observe(
     Source: rms(u) / rms(theta) as in You et al., arXiv 1708.03888, section 4; the angle as in Kosson et al., arXiv
     2305.17212, section 3.
 
-    >>> from adamw_jax._explain.report import report
+    >>> from adamw_jax import report
     >>> tx = observe(optax.sgd(0.5))
     >>> params = {"w": jnp.array([3.0, 4.0])}
     >>> _, state = tx.update({"w": jnp.array([6.0, 8.0])}, tx.init(params), params)
@@ -120,24 +114,19 @@ def observe(
     checks.check_count("every", every)
     plan = plan_of(tx)
     letters = plan.axes if axes is None and plan is not None else axes
+    has_residuals = orthogonalizes(plan)
     tx = checks.check_transformation("tx", tx)
 
-    def over(tree: chex.ArrayTree) -> list[Axes]:
-        return list(map(matrix_axes, leaves_of(tree, letters)))
-
-    def shapes_of(tree: chex.ArrayTree, matrices: Sequence[Axes]) -> list[tuple[int, ...]]:
-        rows = zip(jax.tree.leaves(tree), matrices, strict=True)
-        return [tuple(n for axis, n in enumerate(jnp.shape(leaf)) if axis not in each) for leaf, each in rows]
-
     def first(params: Params, inner_state: optax.OptState) -> ObserveState:
-        shapes = shapes_of(params, over(params))
+        sight = sight_of(params, letters, plan)
 
-        def zeros() -> PerPath:
-            return per_path(params, (jnp.zeros(shape, jnp.result_type(float)) for shape in shapes))
+        def zeros(shapes: Sequence[Any] = sight.shapes) -> PerPath:
+            return per_path(params, [None if n is None else jnp.zeros(n, jnp.result_type(float)) for n in shapes])
 
         counts = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
         earlier = (jnp.zeros([], jnp.int32), zeros(), jnp.zeros([], jnp.int32), zeros())
-        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), *earlier, inner_state)
+        residual = zeros(sight.residual_shapes) if has_residuals else ()
+        return ObserveState(*counts, zeros(), zeros(), zeros(), zeros(), *earlier, residual, inner_state)
 
     def init(params: Params) -> ObserveState:
         return first(params, tx.init(params))
@@ -149,31 +138,39 @@ def observe(
             raise ValueError("`params` must be given to update(updates, state, params) to observe them, got None")
         check_kind(state, ObserveState)
         weights, gradients, count = params_or_updates(updates, params), updates, optax.safe_increment(state.count)
-        matrices = over(weights)
-        wanted = per_path(weights, shapes_of(weights, matrices)) if matrices else ()
-        if jax.tree.map(jnp.shape, state.angle) != wanted:
-            check_fit(state._replace(inner_state=()), first(weights, ()))
+        sight = sight_of(weights, letters, plan)
+        wanted = per_path(weights, sight.shapes) if sight.shapes else ()
+        before = state._replace(inner_state=())
+        if jax.tree.map(jnp.shape, state.angle) != wanted or bool(state.residual != ()) != has_residuals:
+            check_fit(before, first(weights, ()))
         # `count > 0` is always true: without it, XLA inlines a branch that it knows, and copies the arrays it reads.
         due = (count % jnp.asarray(every, jnp.int32) == 0) & (count > 0)
-        seen = Seen(*(getattr(state, field) for field in Seen._fields))
+
+        def step(gradients: Updates, params: Params | None = params) -> tuple[Updates, optax.OptState]:
+            new: tuple[Updates, optax.OptState] = tx.update(gradients, state.inner_state, params, **extra_args)
+            return new
+
+        def see(steps: Updates) -> ObserveState:
+            seen = _seen(before, count, (weights, gradients, steps), sight)
+            if not has_residuals:
+                return seen
+            # Without weights nothing decays: what is left of the update is Muon's, times a number.
+            alone, _ = step(gradients, jax.tree.map(jnp.zeros_like, params))
+            return seen._replace(residual=sight.residuals(alone, before.residual))
+
         if checks.is_traced(due):
-
-            def look() -> tuple[chex.Array, Seen]:
-                steps, _ = tx.update(gradients, state.inner_state, params, **extra_args)
-                return count > 0, _see(weights, gradients, steps, matrices, count, seen)
-
             # The update depends on the answer of the branch, so it comes after it and may overwrite what the branch
             # reads. Without that order, XLA would copy all parameters and moments at every update.
-            answered, seen = jax.lax.cond(due, look, lambda: (count > 0, seen))
+            answered, seen = jax.lax.cond(
+                due, lambda: (count > 0, see(step(gradients)[0])), lambda: (count > 0, before)
+            )
             updates = jax.tree.map(
                 lambda g: jnp.where(answered, g, jnp.zeros_like(g)) if has_numbers(g) else g, gradients
             )
-            updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
+            updates, inner_state = step(updates)
         else:
-            updates, inner_state = tx.update(gradients, state.inner_state, params, **extra_args)
-            if due:
-                seen = _see(weights, gradients, updates, matrices, count, seen)
-        observed = jnp.where(due, count, state.observed)
-        return updates, ObserveState(count, observed, *seen, inner_state=inner_state)
+            updates, inner_state = step(gradients)
+            seen = see(updates) if due else before
+        return updates, seen._replace(count=count, inner_state=inner_state)
 
     return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))

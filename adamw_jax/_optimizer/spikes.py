@@ -1,6 +1,5 @@
-"""Skipping updates whose gradient is far larger than usual."""
+"""Skipping updates whose gradient or loss is far larger than usual."""
 
-import math
 from typing import Any, NamedTuple
 
 import chex
@@ -8,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.optimizer import plan_of, with_plan_of
-from adamw_jax._rules.freezing import frozen_flags
-from adamw_jax._rules.multipliers import multipliers_of
+from adamw_jax._optimizer.log_norm import log_norm, watched
+from adamw_jax._optimizer.optimizer import with_plan_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Scalar, Updates
-from adamw_jax._tree.width import arithmetic_dtype, as_scalar
+from adamw_jax._tree.width import as_scalar
 
 LEAST_DEVIATION = 1e-3
 """The least standard deviation of the logarithm; below it, gradients that hardly vary would count as spikes."""
@@ -46,51 +44,11 @@ class SkipSpikesState(NamedTuple):
     loss_variance: chex.Array
 
 
-def _watched(tx: optax.GradientTransformation, updates: Updates, tree: chex.ArrayTree) -> list[Any]:
-    """Return the gradients that can move a parameter: of floating leaves that `tx` is not known to freeze."""
-    plan, leaves = plan_of(tx), jax.tree.leaves(updates)
-    frozen = [False] * len(leaves) if plan is None else frozen_flags(plan.freeze, tree)
-    if plan is not None and plan.lr_multipliers is not None:
-        multipliers = multipliers_of(plan.lr_multipliers, tree)
-        frozen = [flag or checks.equals(r, 0) for flag, r in zip(frozen, multipliers, strict=True)]
-    rows = zip(leaves, frozen, strict=True)
-    return [leaf for leaf, flag in rows if not flag and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
-
-
-def _log_norm(leaves: list[Any]) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Return log |g| over all leaves, in float32 or wider, and whether |g| is finite and not zero."""
-    # A complex leaf has no arithmetic dtype; bfloat16 and float16 would overflow or round the sum.
-    wide = [x if jnp.iscomplexobj(x) else jax.lax.convert_element_type(x, arithmetic_dtype(x)) for x in leaves]
-
-    def square(scale: float) -> chex.Array:
-        return jnp.asarray(optax.tree.norm([x * scale for x in wide], squared=True), jnp.result_type(float))
-
-    # Squares of float32 overflow at 1e19 and underflow at 1e-19: three sums in one pass over the gradients.
-    plain, small, large = square(1.0), square(2.0**-80), square(2.0**70)
-    finite, positive = jnp.isfinite(small), large > 0
-    scaled = jnp.where(jnp.isfinite(plain), large, small)
-    shift = jnp.where(jnp.isfinite(plain), -70 * math.log(2), 80 * math.log(2))
-    usual = jnp.isfinite(plain) & (plain > 1e-30)
-    x = jnp.log(jnp.sqrt(jnp.where(usual & positive, plain, 1.0)))
-    other = jnp.log(jnp.sqrt(jnp.where(finite & positive, scaled, 1.0))) + shift
-    return jnp.where(usual, x, other), finite, positive
-
-
-def _first(new: Any, old: Any) -> Any:
-    del old
-    return new
-
-
-def _second(new: Any, old: Any) -> Any:
-    del new
-    return old
-
-
 def _choose(flag: chex.Array, new: Any, old: Any) -> Any:
     if not checks.is_traced(flag):
         return new if flag else old
     # A branch, because a `where` inside the loops would change how XLA rounds the moments.
-    return jax.lax.cond(flag, _first, _second, new, old)
+    return jax.lax.cond(flag, lambda *pair: pair[0], lambda *pair: pair[1], new, old)
 
 
 def _zero_unless(flag: chex.Array, update: Any) -> Any:
@@ -99,10 +57,12 @@ def _zero_unless(flag: chex.Array, update: Any) -> Any:
     return jnp.where(flag, update, jnp.zeros_like(update))
 
 
-def _loss_of(extra_args: dict[str, Any]) -> chex.Array:
-    if extra_args.get("value") is None:
+def _loss_of(value: Any) -> chex.Array:
+    if value is None:
         raise ValueError("`value` must be given to update(updates, state, params, value=loss) to judge it, got None")
-    return jnp.asarray(extra_args["value"], jnp.result_type(float))
+    if not checks.is_number(value):
+        raise TypeError(f"`value` must be a number or a JAX scalar, the loss to be judged, got {value!r}")
+    return jnp.asarray(value, jnp.result_type(float))
 
 
 def skip_spikes(
@@ -171,14 +131,15 @@ def skip_spikes(
     ) -> tuple[Updates, SkipSpikesState]:
         check_kind(state, SkipSpikesState)
         full = jnp.asarray(window, jnp.int32)
-        x, finite, positive = _log_norm(_watched(tx, updates, params_or_updates(updates, params)))
-        y = _loss_of(extra_args) if loss else jnp.zeros_like(x)
-        counts, finite = finite & positive, finite & jnp.isfinite(y)
+        x, finite, positive = log_norm(watched(tx, updates, params_or_updates(updates, params)))
+        y = _loss_of(extra_args.get("value")) if loss else jnp.zeros_like(x)
+        # A gradient of zero has no logarithm.
+        has_norm, finite = finite & positive, finite & jnp.isfinite(y)
 
         def is_high(value: chex.Array, mean: chex.Array, variance: chex.Array, unit: Any) -> chex.Array:
             return value > mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(variance), LEAST_DEVIATION * unit)
 
-        high = (counts & is_high(x, state.mean, state.variance, 1.0)) if loss != "only" else jnp.asarray(False)
+        high = (has_norm & is_high(x, state.mean, state.variance, 1.0)) if loss != "only" else jnp.asarray(False)
         if loss:
             high |= is_high(y, state.loss_mean, state.loss_variance, jnp.abs(state.loss_mean))
         spike = high & (state.known >= full)
@@ -187,16 +148,16 @@ def skip_spikes(
 
         known = jnp.minimum(jnp.where(accepted, 0, state.known) + 1, full)
         share = 1 / known.astype(x.dtype)
-        enters = taken & counts
+        enters = taken & (has_norm if loss != "only" else finite)
 
-        def moved(value: chex.Array, mean: chex.Array, variance: chex.Array) -> tuple[chex.Array, chex.Array]:
+        def moved(enters: Any, value: chex.Array, mean: chex.Array, variance: chex.Array) -> tuple[Any, Any]:
             distance = value - mean
             new = jnp.where(accepted, value, mean + share * distance)
             spread = (1 - share) * (variance + share * jnp.square(distance))
             return jnp.where(enters, new, mean), jnp.where(enters, spread, variance)
 
-        mean, variance = moved(x, state.mean, state.variance)
-        loss_mean, loss_variance = moved(y, state.loss_mean, state.loss_variance)
+        mean, variance = moved(enters & has_norm, x, state.mean, state.variance)
+        loss_mean, loss_variance = moved(enters, y, state.loss_mean, state.loss_variance)
         new_updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         return jax.tree.map(lambda u: _zero_unless(taken, u), new_updates), SkipSpikesState(
             inner_state=_choose(taken, inner_state, state.inner_state),

@@ -1,14 +1,30 @@
 """What of one state fits another optimizer."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 from adamw_jax._tree.fit import CONVERT
-from adamw_jax._tree.parts import forms_of, is_alike, is_stored_otherwise, name_of, parts_of, whole_structure
+from adamw_jax._tree.parts import (
+    form_of,
+    forms_of,
+    is_alike,
+    is_cast,
+    is_stored_otherwise,
+    name_of,
+    parts_of,
+    whole_structure,
+)
 from adamw_jax._tree.stage import structure_of
 
 State = TypeVar("State")
+
+HELD = {"average": "seen"}
+"""Tree of a state -> the number of what it holds, which begins anew with any of its leaves."""
+
+
+def _stored_like(leaf: Any, old: Any) -> Any:
+    return old if is_alike(form_of(old), form_of(leaf)) else old.astype(leaf.dtype)
 
 
 def carry_over(state: State, fresh: State) -> State:
@@ -40,7 +56,7 @@ def carry_over(state: State, fresh: State) -> State:
     0 1
     """
     old = {key: (path, part) for key, path, part in parts_of(state)}
-    parts, fits = [], False
+    parts, begun, fits = {}, set(), False
 
     for key, path, part in parts_of(fresh):
         _, had = old.get(key, ("", None))
@@ -48,17 +64,25 @@ def carry_over(state: State, fresh: State) -> State:
             where = f"{name_of(part)} at {path or 'its top'!r}"
             raise ValueError(f"`state` must have its moments stored as in `fresh`, {where}: {CONVERT}")
         before, forms = forms_of(had), forms_of(part)
-        known = {name for name, form in forms.items() if name in before and is_alike(before[name], form)}
         fields = getattr(part, "_fields", None)
+        known = {
+            name
+            for name, form in forms.items()
+            if name in before and (is_alike(before[name], form) or (fields is None and is_cast(before[name], form)))
+        }
         alone = fields is not None and (type(had) is not type(part) or ("count" in fields and len(known) < len(forms)))
         taken = set() if alone else known
         fits = fits or bool(taken)
+        if len(taken) < len(forms):
+            begun |= {(*key[:i], HELD[name]) for i, name in enumerate(key) if name in HELD}
         leaves = dict(zip(before, jax.tree.leaves(had), strict=True))
         rows = zip(forms, jax.tree.leaves(part), strict=True)
-        parts.append(structure_of(part).unflatten([leaves[name] if name in taken else leaf for name, leaf in rows]))
+        new = [_stored_like(leaf, leaves[name]) if name in taken else leaf for name, leaf in rows]
+        parts[key] = part, structure_of(part).unflatten(new)
     if not fits:
         raise ValueError(
             f"`state` must be of an optimizer like that of `fresh`, got a {type(state).__name__} of which nothing fits"
         )
-    carried: State = whole_structure(fresh).unflatten(parts)
+    chosen = [first if key in begun else carried for key, (first, carried) in parts.items()]
+    carried: State = whole_structure(fresh).unflatten(chosen)
     return carried

@@ -61,6 +61,11 @@ def is_alike(a: Any, b: Any, any_width: bool = False) -> bool:
     return bool(a == b or (a[0] == b[0] and (any_width or a[0] == ()) and a[1] in widths and b[1] in widths))
 
 
+def is_cast(a: Any, b: Any) -> bool:
+    """Return True for floating leaves of one shape, of which one is stored narrow."""
+    return bool(a[0] == b[0] and a[1] != b[1] and all(jnp.issubdtype(each[1], jnp.floating) for each in (a, b)))
+
+
 def kind_of(names: Iterable[str]) -> frozenset[str]:
     """Return the names of the moments and scalars in a direction's state, however stored; none for another state."""
     fields = frozenset(names)
