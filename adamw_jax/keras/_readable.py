@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.average import averaged
+from adamw_jax._optimizer.averaged import averaged
 from adamw_jax.keras._rates import RATE
 from adamw_jax.keras._saving import LoadableOptimizer
 from adamw_jax.keras._slots import Trained
