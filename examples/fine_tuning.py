@@ -161,17 +161,20 @@ def compare(size, old_data, new_data):
 
 def draw(size, before, learnt, knows, path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
-    plot.history(learnt, ylabel="test accuracy on the new digits (%)", first=size.every, step=size.every, ax=left)
-    left.set_title(f"Digits 6 to 9, from {size.images} images of each")
-    for index, (way, old) in enumerate(knows.items()):
-        if way == "from scratch":
-            continue  # no backbone that the old head could know
-        new, color = learnt[way][:, -1], f"C{index}"
-        right.errorbar(np.mean(old), new.mean(), new.std(), np.std(old), "o", color=color, markersize=9, label=way)
-    right.axvline(before, color="0.6", linewidth=1, zorder=0, label="old head before")
-    right.set(xlabel="accuracy of the old head on digits 0 to 5 (%)", ylabel="test accuracy on the new digits (%)")
-    right.set_title("Learnt and forgotten")
-    right.legend(fontsize="small", loc="lower left")
+    tuned = {way: accuracies for way, accuracies in learnt.items() if way != "from scratch"}
+    plot.history(tuned, ylabel="test accuracy on the new digits (%)", first=size.every, step=size.every, ax=right)
+    colors = {line.get_label(): line.get_color() for line in right.get_lines()}
+    for way, accuracies in tuned.items():
+        new, old, color = accuracies[:, -1], knows[way], colors[way]
+        left.errorbar(np.mean(old), new.mean(), new.std(), np.std(old), "o", color=color, markersize=9, label=way)
+    left.axvline(before, color="0.6", linewidth=1, zorder=0, label="old digits before")
+    for ax, label in ((left, "from scratch: no old digits"), (right, "from scratch")):
+        ax.axhline(learnt["from scratch"][:, -1].mean(), color="0.4", linestyle=":", zorder=0, label=label)
+    left.set(xlabel="old digits, 0 to 5: what the old head still knows (%)", ylabel="new digits, 6 to 9 (%)")
+    left.set_title("Smaller rates for the backbone keep what it knew")
+    left.legend(fontsize="small", loc="lower left")
+    right.set_title(f"The new digits, from {size.images} images of each")
+    right.legend(fontsize="small", loc="lower right")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

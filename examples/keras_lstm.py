@@ -51,10 +51,17 @@ def train(model):
     return ways, rows
 
 
+TITLES = {
+    "eta_t": "eta_t, the schedule: a cosine that restarts every 24 updates",
+    "lr_t": "lr_t = rate x eta_t x sqrt(1 - beta_2^t) / (1 - beta_1^t), Adam's correction for its start",
+}
+
+
 def draw(ways, path):
-    figure, axes = plt.subplots(len(ways), 1, figsize=(8, 4.5), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(len(ways), 1, figsize=(8, 5), sharex=True, layout="constrained")
     for ax, (name, values) in zip(axes, ways.items(), strict=True):
         ax.plot(range(1, len(values) + 1), values, linewidth=2)
+        ax.set_title(TITLES[name], fontsize=11)
         ax.set(ylabel=name, xlim=(0, len(values)), ylim=(0, None))
         for restart in range(ITERATIONS, len(values), ITERATIONS):
             ax.axvline(restart, color="gray", linewidth=0.5)

@@ -145,9 +145,9 @@ def draw(maps, path):
     for ax, (title, losses) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(losses, cmap="viridis", vmin=best, vmax=worst, aspect="auto", origin="lower")
         at, rows = losses.argmin(axis=1), np.arange(len(RATES))
-        ax.plot(at, rows, "o-", color="white", markerfacecolor="none", markersize=14, linewidth=1.5)
+        ax.plot(at, rows, "o-", color="white", markerfacecolor="none", markersize=20, linewidth=1.5)
         for row in rows[(at == 0) | (at == last)]:
-            ax.annotate("?", (at[row], row), ha="center", va="center", color="white", weight="bold")
+            ax.annotate("?", (at[row], row), ha="center", va="center", color="white", weight="bold", fontsize=14)
         ax.set_xticks(range(0, last + 1, 2), [f"{decay:g}" for decay in DECAYS[::2]])
         ax.set_xlabel("weight decay")
         ax.set_title(title, fontsize=12)

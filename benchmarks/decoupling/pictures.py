@@ -90,13 +90,22 @@ def valley(ax, decays, losses, color, label):
     ax.plot(decays[losses.argmin()], 0, "o", color=color, clip_on=False, zorder=3)
 
 
+PLAIN = {
+    "again and again, 20 % by lot": "many passes, one label in five at random",
+    "again and again": "many passes, true labels",
+    "one pass": "one pass, every example fresh",
+}
+"""Name of a kind of examples in the results -> its title in the picture."""
+
+
 def budgets(axes):
     """Draw the valleys of all budgets, a panel per kind of examples."""
     for ax, (title, (_, found)) in zip(axes.flat, load("budgets").items(), strict=True):
         for color, length, values in zip(style()[0], found["lengths"], found["values"], strict=False):
             losses = np.asarray(values["validation loss"], float).mean(-1)
             valley(ax, found["decays"], losses, color, f"{length} updates")
-        ax.set(title=title, xlabel="weight decay", ylim=(0, 0.15))
+        ax.set_title(PLAIN[title], fontsize=11)
+        ax.set(xlabel="weight decay", ylim=(0, 0.15))
     axes.flat[0].set_ylabel("validation loss above the best\nof the same number of updates")
     axes.flat[0].legend(fontsize=9)
 
