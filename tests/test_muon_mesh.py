@@ -270,6 +270,8 @@ def test_the_tables_tell_what_moves():
     assert ["12x64x256", "1", "owned", str(rows["up"]["moved"]), str(rows["up"]["operations"])] in lines
     with pytest.raises(ValueError, match="`tree` must be placed on a mesh, or `shardings` given"):
         aj.placement_report(params, tx=tx)
+    (row,) = aj.explain(aj.decoupled(aj.scale_by_muon(), 0.1), {"w": jnp.ones((64, 64))}, mesh=mesh).rows
+    assert (row["whole"], row["moved"]) == ("gather", 0), "an array on one device is split over no axis"
 
 
 def test_held_norms_of_a_split_stack_on_explicit_axes():
