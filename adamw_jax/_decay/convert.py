@@ -38,7 +38,7 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def _share_of_one(name: str, number: Any) -> Any:
-    """Return what share of a weight a value of 1 takes away per update; for a timescale, which is its inverse, too."""
+    """Return the share of a weight that a decay, or the inverse of a timescale, of 1 takes away per update."""
     needed = NEEDED[name]
     if needed is None:
         return 1.0

@@ -118,8 +118,7 @@ def sweep(
 
     Args:
       train: train(**hyperparameters) -> results, a tree of arrays, in operations that `jax.vmap` supports. It is traced
-        once, with a JAX scalar for each hyperparameter (int32 where all values are integers). The presets accept such
-        scalars for every number.
+        once, with a JAX scalar for each hyperparameter (int32 where all values are integers), as presets accept it.
       grid: {name: values} for all combinations; or a sequence of points {name: value}.
       chunk_size: runs at the same time; copies of the last point fill up the last chunk, so that there is one program.
         None: all, or half as many, a quarter, ... until the program fits into `memory_limit`.

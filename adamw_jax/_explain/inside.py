@@ -32,7 +32,7 @@ def unpacked(tx: Any, params: Any) -> tuple[Any, Any]:
 
 
 def made_by(tx: Any, arguments: dict[str, Any]) -> optax.GradientTransformation:
-    """Return a transformation as it is, and what a preset makes of its arguments."""
+    """Return a transformation as it is; of a preset, the optimizer that it returns for the arguments."""
     if callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None)):
         if arguments:
             raise TypeError(f"`tx` must be a preset, not what it returned, to take arguments, got {sorted(arguments)}")
@@ -58,7 +58,7 @@ def abstract(params: chex.ArrayTree) -> chex.ArrayTree:
 
 
 def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], chex.ArrayTree]:
-    """Return every optimizer inside with the shapes that it trains, and the shapes of the state."""
+    """Return the plan and the trained shapes of every optimizer inside, and the shapes of the state."""
     with initialized() as found, warnings.catch_warnings():
         # The table's flags and warnings say it.
         warnings.filterwarnings("ignore", message="`weight_decay` of|`schedule` is at most")

@@ -15,7 +15,7 @@ from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.width import arithmetic_dtype
 
 POINTS = 4
-"""Points at which every leaf is tried: four times a small product by chance is a case in a hundred thousand."""
+"""Points at which every leaf is tested: a product is small at all four by chance in one case of a hundred thousand."""
 
 DISTANCE = 0.5
 """How far the points are from the parameters, in the root mean square of each leaf (in 1 where a leaf is all zero)."""
@@ -61,15 +61,15 @@ def scale_invariant(
 
         <dL/dtheta, theta> = 0      at every theta
 
-    which is tried at four points around the parameters, half a root mean square of each leaf away, all leaves together:
-    a leaf is invariant if the sum is below 0.05 times its size for terms of random sign, at all four. A leaf whose
-    gradient is zero there (the loss ignores all of it, not its length) is none.
+    which is tested at four random points, half a root mean square of each leaf away from the parameters, for all leaves
+    at once: a leaf is invariant if, at all four, the sum is below 0.05 times its size for terms of random sign. A leaf
+    with the gradient zero, which the loss ignores altogether, is not.
 
     Args:
       loss: loss(params, *args) -> a scalar, differentiable, as it is in training (with batch statistics, not running
         ones), and without random numbers.
-      params: the parameters; leaves that are not floating are left as they are, and no candidates.
-      *args: what else the loss needs, a batch for instance: enough examples that no layer's gradient is zero.
+      params: the parameters; leaves that are not floating are not moved, and not invariant.
+      *args: further arguments of the loss, such as a batch: enough examples that no layer's gradient is zero.
       axes: which axes of the leaves are stacks, as in `decoupled`: a stack is invariant if every matrix in it is.
 
     Returns:

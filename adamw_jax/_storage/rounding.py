@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-HIGH = np.uint32(0xFFFF0000)
-"""The half of a float32's bits that is a bfloat16."""
-
-LOW = np.uint32(0x0000FFFF)
-"""The other half."""
+HIGH, LOW = np.uint32(0xFFFF0000), np.uint32(0x0000FFFF)
+"""The upper half of a float32's bits, which is a bfloat16, and the lower half."""
 
 _NAN = np.uint32(0x7FC00000)
-"""The quiet NaN, to which every NaN is set: adding noise to its bits does not overflow into the sign."""
+"""The quiet NaN that replaces every NaN: adding noise to its bits does not overflow into the sign."""
 
 
 def mix(x: chex.Array) -> chex.Array:
@@ -44,8 +41,8 @@ def noise(shape: tuple[int, ...], seed: chex.Array, salt: chex.Array) -> chex.Ar
 
         mix(index ^ seed ^ salt)          index: in row-major order, modulo 2^32
 
-    The salt, the bits of the gradients, makes leaves of one shape differ. A number per leaf would be a constant of each
-    compiled loop, and leaves of one shape could not share a program.
+    The salt, the bits of the gradients, makes leaves of one shape differ. (With a constant per leaf in its place, they
+    could not share a compiled program.)
 
     Args:
       shape: the leaf's shape.

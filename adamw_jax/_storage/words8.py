@@ -11,7 +11,7 @@ import numpy as np
 from adamw_jax._storage.rounding import bits_of
 
 _SHIFT = np.uint32(21)
-"""Bits of a float32 below one step: four steps to the octave, and in each of them the bits are linear in the number."""
+"""Bits of a float32 below one code: four codes to the octave, linear in the number between two codes."""
 
 _BELOW = np.uint32((1 << 21) - 1)
 
