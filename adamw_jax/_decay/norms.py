@@ -133,7 +133,7 @@ def hold_norm(
         if any(isinstance(rule, Held) for rule in rules):
             eta = extra_args.get("eta")
             rate = as_scalar(extra_arg("alpha", extra_args)) * (1.0 if eta is None else as_scalar(eta))
-        new_updates, radii = [], dict(state.norms) if isinstance(state.norms, Mapping) else {}
+        new_updates, radii = [], dict(state.norms)
         arrays = map(jax.tree.leaves, (updates, tree))
         for path, leaf, u, p, rule, r in zip(
             unique_paths(tree), leaves_of(tree, axes), *arrays, rules, factors, strict=True
