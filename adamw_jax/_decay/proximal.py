@@ -11,7 +11,7 @@ from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import map_leaves
-from adamw_jax._tree.stage import params_or_updates
+from adamw_jax._tree.stage import params_or_updates, stateless
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 
@@ -66,22 +66,18 @@ def soft_threshold(
     check_rules("proximal_l1", proximal_l1, check_multiplier)
     whole = DecayFactor() if factor is None else factor
 
-    def init(params: Params) -> optax.EmptyState:
+    def check(params: Params) -> None:
         checks.check_floating("params", params)
         check_start("proximal_l1", thresholds_of(proximal_l1, params))
-        return optax.EmptyState()
 
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
+    def apply(updates: Updates, params: Params | None, extra_args: dict[str, Any]) -> Updates:
         tree = params_or_updates(updates, params)
         thresholds = values_now("proximal_l1", thresholds_of(proximal_l1, tree), extra_args)
         if all(checks.equals(threshold, 0) for threshold in thresholds):
-            return updates, state
+            return updates
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to shrink them, got None")
         values = whole.on_leaves([(l1,) for l1 in thresholds], tree, extra_args)
-        (updates,) = map_leaves(_shrink, whole.now(extra_args), (updates, params), values)
-        return updates, state
+        return map_leaves(_shrink, whole.now(extra_args), (updates, params), values)[0]
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return stateless(apply, check)

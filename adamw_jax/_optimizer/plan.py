@@ -1,4 +1,4 @@
-"""What an optimizer was made from, and what follows for every leaf and for every update."""
+"""The options of an optimizer, and what follows from them for every leaf and for every update."""
 
 import dataclasses
 from typing import Any
@@ -19,20 +19,19 @@ from adamw_jax._optimizer.factors import Factors, factors_of, factors_of_run
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rates.shapes import Named
 from adamw_jax._rules.freezing import frozen_flags
-from adamw_jax._rules.leaf import leaves_of
+from adamw_jax._rules.leaf import Leaf, leaves_of
 from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import Resolved, check_decay, check_multiplier, check_rules, is_zero
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule
 
 
-@dataclasses.dataclass(frozen=True)
-class LeafPlan:
-    """What an optimizer gives to a leaf. A value is a number or a schedule count -> number.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeafPlan(Leaf):
+    """A leaf with what an optimizer gives to it. A value is a number or a schedule count -> number.
 
     Attributes:
-      path, shape, dtype: of the parameter.
-      role, axes, why: see `Leaf`.
-      direction: the name of its direction; `about` has its arguments, too.
+      dtype: of the parameter.
+      about: facts about its direction.
       multiplier: r.
       l1, l2: of the decay.
       threshold: l1 of the soft threshold.
@@ -40,16 +39,10 @@ class LeafPlan:
       held: whether its norm is held.
       norm: the rule for its norm as text, "held per matrix"; None without one.
       normalized: whether its decay follows the coupling of layers that a normalization follows, see `Corrected`.
-      about: facts about its direction.
     """
 
-    path: str
-    shape: tuple[int, ...]
     dtype: Any
-    role: str
-    axes: str | None
-    why: str
-    direction: str
+    about: About
     multiplier: ScalarOrSchedule
     l1: ScalarOrSchedule
     l2: ScalarOrSchedule
@@ -58,7 +51,11 @@ class LeafPlan:
     held: bool
     norm: str | None
     normalized: bool
-    about: About
+
+    @property
+    def direction(self) -> str:
+        """The name of its direction."""
+        return self.about.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,20 +107,15 @@ class Plan:
         Raises:
           ValueError, TypeError: rules that do not fit the tree.
         """
-        axes = self.axes
-        r = None if self.lr_multipliers is None else Resolved(multipliers_of(self.lr_multipliers, tree, axes))
-        l1 = None if self.proximal_l1 is None else Resolved(thresholds_of(self.proximal_l1, tree, axes))
-        factor = dataclasses.replace(
-            self.factor,
-            coupling=self.factor.c.resolved(tree),
-            multipliers=None if self.factor.multipliers is None else r,
-        )
-        frozen = frozen_flags(self.freeze, tree)
+        r = None if self.lr_multipliers is None else Resolved(multipliers_of(self.lr_multipliers, tree, self.axes))
+        l1 = None if self.proximal_l1 is None else Resolved(thresholds_of(self.proximal_l1, tree, self.axes))
+        frozen, factor = frozen_flags(self.freeze, tree), self.factor
+        multipliers = None if factor.multipliers is None else r
         return dataclasses.replace(
             self,
             form=self.form.beside(frozen),
-            factor=factor,
-            weight_decay=Resolved(decays_of(self.weight_decay, tree, axes)),
+            factor=dataclasses.replace(factor, coupling=factor.c.resolved(tree), multipliers=multipliers),
+            weight_decay=Resolved(decays_of(self.weight_decay, tree, self.axes)),
             proximal_l1=l1,
             lr_multipliers=r,
             freeze=None if self.freeze is None else Resolved(frozen),
@@ -139,10 +131,10 @@ class Plan:
         Raises:
           ValueError, TypeError: rules that do not fit the parameters.
         """
-        plan, known, arrays = self.resolved(params), leaves_of(params, self.axes), jax.tree.leaves(params)
+        plan = self.resolved(params)
         columns = zip(
-            known,
-            arrays,
+            leaves_of(params, self.axes),
+            jax.tree.leaves(params),
             map(about, direction_per_leaf(self.direction, params)),
             multipliers_of(plan.lr_multipliers, params),
             decays_of(plan.weight_decay, params),
@@ -154,13 +146,9 @@ class Plan:
         )
         return [
             LeafPlan(
-                path=leaf.path,
-                shape=leaf.shape,
+                **vars(leaf),
                 dtype=jnp.result_type(array),
-                role=leaf.role,
-                axes=leaf.axes,
-                why=leaf.why,
-                direction=facts.name,
+                about=facts,
                 multiplier=r,
                 l1=l1,
                 l2=l2,
@@ -169,7 +157,6 @@ class Plan:
                 held=isinstance(rule, Held),
                 norm=None if rule is None else rule.text,
                 normalized=normalized,
-                about=facts,
             )
             for leaf, array, facts, r, (l1, l2), threshold, frozen, rule, normalized in columns
         ]

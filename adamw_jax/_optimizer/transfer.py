@@ -1,6 +1,7 @@
 """`transfer`: what the numbers of a tuned small run become for a large one."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,9 @@ from adamw_jax._decay.coupling import Corrected
 from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import about
 from adamw_jax._optimizer.transfer_notes import notes_of
-from adamw_jax._optimizer.transfer_numbers import transferred_numbers
-from adamw_jax._optimizer.transferred import Transferred
+from adamw_jax._optimizer.transfer_numbers import scaled, transferred_numbers
+from adamw_jax._optimizer.transferred import Case, Transferred
 from adamw_jax._rates.lengths import check_length
-from adamw_jax._rules.carry import scaled
 from adamw_jax._rules.growth import growth_of
 from adamw_jax._rules.scaling import LIKE, Growth, Rule
 from adamw_jax._rules.scaling_tables import rule_of
@@ -23,11 +23,11 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar
 
 KINDS = {
-    "adam": ("adam", "amsgrad", "nadam", "lion", "sign", "adamax", "adan", "belief", "yogi", "radam", "rms"),
     "muon": ("muon", "orthogonalize"),
+    "adam": ("adam", "lion", "sign", "amsgrad", "adan", "belief", "yogi", "rms"),
     "momentum": ("momentum", "trace", "identity"),
 }
-"""Kinds of directions, by the names of the functions that make them."""
+"""Kinds of directions -> what the names of the functions that make them contain; the first decides."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,23 +81,20 @@ def _growth(rule: Rule, base: Run, target: Run) -> Growth:
 def _kinds(direction: Any, options: Mapping[str, Any], params: chex.ArrayTree) -> list[str]:
     """Return "adam", "muon" or "momentum" for every leaf."""
     if direction is not None:
-
-        def check(name: str, value: Any) -> Any:
-            return checks.check_choice(name, value, LIKE)
-
         rules = {"": direction} if isinstance(direction, str) else direction
+        check = functools.partial(checks.check_choice, choices=LIKE)
         return resolve_rules("direction", rules, params, check, "adam", lambda value: isinstance(value, str))
     if "direction" not in options:
         return ["momentum" if "momentum" in options else "adam"] * len(jax.tree.leaves(params))
     found = []
     for name in (about(each).name for each in direction_per_leaf(options["direction"], params)):
-        kinds = [kind for kind, words in KINDS.items() if any(word in name for word in words)]
-        if not kinds:
+        kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), None)
+        if kind is None:
             raise ValueError(
                 f"`direction` must tell of what kind a direction is, one of {', '.join(map(repr, LIKE))}, where its "
                 f"name does not, got {name!r}: transfer(..., direction='adam') or direction={{pattern: kind}}"
             )
-        found.append("muon" if "muon" in kinds else kinds[0])
+        found.append(kind)
     return found
 
 
@@ -177,13 +174,12 @@ def transfer(
                 f"`depth` must be given to Run for both runs where a stack of layers grows, got {each.leaf.path!r} "
                 f"with {each.stack:g} times as many"
             )
-    kinds = _kinds(direction, options, target.params)
-    found, entries = transferred_numbers(dict(options), rule, growth, leaves, kinds, base.params, target.params)
+    case = Case(options, rule, growth, leaves, _kinds(direction, options, target.params), base.params, target.params)
+    found, entries = transferred_numbers(case)
     normalize, coupling = options.get("normalize_decay"), options.get("coupling")
     if normalize is not None and not isinstance(normalize, str):
         found["normalize_decay"] = scaled(normalize, target.updates / base.updates)
     if isinstance(coupling, Corrected) and coupling.peak is not None:
         factor = growth.factor(entries[0].exponents)
         found["coupling"] = dataclasses.replace(coupling, peak=scaled(coupling.peak, factor))
-    notes = notes_of(rule, growth, leaves, options, target.updates, kinds)
-    return Transferred(found, rule.name, entries, leaves, kinds, growth, notes)
+    return Transferred(found, case, entries, notes_of(case, target.updates))

@@ -1,10 +1,9 @@
 """What a transfer asks of the model and of the schedule, in sentences."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adamw_jax._rules.growth import Grown
-from adamw_jax._rules.scaling import Growth, Rule, power
+from adamw_jax._optimizer.transferred import Case
+from adamw_jax._rules.scaling import power
 from adamw_jax._tree import checks
 
 BY_RULE = {"learning_rate", "lr_multipliers", "weight_decay", "b1", "b2", "eps", "eps_root", "normalize_decay"}
@@ -20,32 +19,23 @@ def _grows(growth: Any) -> bool:
     return not checks.equals(growth, 1)
 
 
-def _silent_about(rule: Rule, growth: Growth, widths: Sequence[float]) -> list[str]:
+def _silent_about(case: Case) -> list[str]:
     """Return what grows, and what no exponent of the rule depends on."""
-    tables: Any = (rule.rate, rule.decay, rule.eps, rule.b1, rule.b2)
-    rows = [row for table in tables for row in table.values()]
-    grown = {"width": any(width != 1 for width in widths)} | {
-        key: _grows(value) for key, value in growth._asdict().items()
-    }
-    silent = [key for key, grows in grown.items() if grows and not any(getattr(row, key) for row in rows)]
+    rule = case.rule
+    grown = {"width": any(each.width != 1 for each in case.leaves)}
+    grown |= {key: _grows(value) for key, value in case.growth._asdict().items()}
+    silent = [key for key, grows in grown.items() if grows and not any(getattr(row, key) for row in rule.all_rows)]
     return [key for key in silent if key not in rule.about and not (key == "depth" and rule.branch)]
 
 
-def notes_of(
-    rule: Rule,
-    growth: Growth,
-    leaves: Sequence[Grown],
-    options: Mapping[str, Any],
-    updates: Any,
-    kinds: Sequence[str],
-) -> list[str]:
+def notes_of(case: Case, updates: Any) -> list[str]:
     """Return the notes of a transfer: first what is to be done, then what was kept, then the rule's remarks.
 
     Args:
-      rule, growth, leaves, kinds: of the transfer.
-      options: of the base.
+      case: the transfer.
       updates: of the target.
     """
+    options, rule, growth, leaves, kinds, *_ = case
     notes = []
     if _grows(growth.depth) and rule.branch:
         factor = _number(power(growth.depth, rule.branch))
@@ -83,8 +73,7 @@ def notes_of(
     kept = sorted(key for key, value in options.items() if key not in UNDERSTOOD and value is not None)
     if kept:
         notes.append(f"kept as given, for the rule says nothing about them: {', '.join(kept)}")
-    silent = _silent_about(rule, growth, [each.width for each in leaves])
-    if silent:
+    if silent := _silent_about(case):
         notes.append(
             f"rule {rule.name!r} says nothing about {', '.join(silent)}, which grows: nothing was changed for it"
         )

@@ -10,7 +10,7 @@ import optax
 
 from adamw_jax._tree import checks
 from adamw_jax._tree.loop import map_leaves
-from adamw_jax._tree.stage import extra_arg
+from adamw_jax._tree.stage import extra_arg, stateless
 from adamw_jax._tree.typing import Params, Updates
 from adamw_jax._tree.width import as_scalar
 
@@ -42,15 +42,12 @@ def scale_by_rates(*names: str) -> optax.GradientTransformationExtraArgs:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"`names` must be 'alpha', 'eta' or both, each once, got {names}")
 
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
+    def apply(updates: Updates, params: Params | None, extra_args: dict[str, Any]) -> Updates:
         del params
         factor = functools.reduce(operator.mul, (as_scalar(extra_arg(name, extra_args)) for name in names))
-        (updates,) = map_leaves(_scale, (factor,), (updates,))
-        return updates, state
+        return map_leaves(_scale, (factor,), (updates,))[0]
 
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    return stateless(apply)
 
 
 def _negate(scalars: Any, u: Any) -> tuple[chex.Array, ...]:

@@ -13,7 +13,7 @@ from adamw_jax._rules.multipliers import multipliers_of
 from adamw_jax._rules.values import values_now
 from adamw_jax._tree.checks import equals, is_traced
 from adamw_jax._tree.loop import map_leaves
-from adamw_jax._tree.stage import params_or_updates, structure_of
+from adamw_jax._tree.stage import params_or_updates, stateless, structure_of
 from adamw_jax._tree.typing import Mask, Params, Rules, Updates
 from adamw_jax._tree.width import is_floating
 
@@ -28,9 +28,33 @@ def _replace(tree: chex.ArrayTree, flags: list[bool], new: Callable[[Any], Any])
     return structure_of(tree).unflatten([new(leaf) if flag else leaf for leaf, flag in pairs])
 
 
-def _hole(leaf: Any) -> optax.MaskedNode:
-    del leaf
-    return optax.MaskedNode()
+def _with_stand_ins(
+    inner: optax.GradientTransformation,
+    flags_of: Callable[[Updates, Params], list[bool]],
+    stand_in: Callable[[Any], Any],
+    back: Callable[[Any, Any], Any],
+) -> optax.GradientTransformationExtraArgs:
+    """Run `inner` with a stand-in for every flagged leaf, whose update is `back(update, parameter)`."""
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Params) -> optax.OptState:
+        return inner.init(_replace(params, flags_of(params, params), stand_in))
+
+    def update(
+        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.OptState]:
+        tree = params_or_updates(updates, params)
+        flags = flags_of(updates, tree)
+        if not any(flags):
+            new, state = inner.update(updates, state, params, **extra_args)
+            return new, state
+        shown = None if params is None else _replace(params, flags, stand_in)
+        new, state = inner.update(_replace(updates, flags, stand_in), state, shown, **extra_args)
+        structure = structure_of(updates)
+        rows = zip(*map(jax.tree.leaves, (updates, tree)), structure.flatten_up_to(new), flags, strict=True)
+        return structure.unflatten([back(u, p) if flag else out for u, p, out, flag in rows]), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -56,27 +80,12 @@ def without_moments(freeze: Mask | None, inner: optax.GradientTransformation) ->
     >>> print(updates["body"].sum(), state.trace["body"], state.trace["head"])
     0.0 MaskedNode() [1. 1.]
     """
-    inner = optax.with_extra_args_support(inner)
-
-    def init(params: Params) -> optax.OptState:
-        return inner.init(_replace(params, frozen_flags(freeze, params), _hole))
-
-    def update(
-        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.OptState]:
-        flags = frozen_flags(freeze, params_or_updates(updates, params))
-        if not any(flags):
-            new, state = inner.update(updates, state, params, **extra_args)
-            return new, state
-        trained = None if params is None else _replace(params, flags, _hole)
-        new, state = inner.update(_replace(updates, flags, _hole), state, trained, **extra_args)
-        moved = iter(jax.tree.leaves(new))
-        rows = zip(jax.tree.leaves(updates), flags, strict=True)
-        return structure_of(updates).unflatten(
-            [jnp.zeros_like(u) if frozen else next(moved) for u, frozen in rows]
-        ), state
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _with_stand_ins(
+        inner,
+        lambda _, tree: frozen_flags(freeze, tree),
+        lambda leaf: optax.MaskedNode(),
+        lambda u, p: jnp.zeros_like(u),
+    )
 
 
 def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -84,39 +93,19 @@ def hide_frozen(freeze: Mask | None, inner: optax.GradientTransformation) -> opt
 
     Their updates are zeros of the parameter's dtype; for a random key, the gradient that came in.
     """
-    inner = optax.with_extra_args_support(inner)
     if freeze is None:
-        return inner
+        return optax.with_extra_args_support(inner)
 
-    def hidden(flags: list[bool], tree: chex.ArrayTree) -> list[bool]:
-        return [flag and not is_floating(leaf) for flag, leaf in zip(flags, jax.tree.leaves(tree), strict=True)]
+    def flags_of(updates: Updates, tree: Params) -> list[bool]:
+        # The gradient of an integer leaf may be floating, and the other way round.
+        rows = zip(frozen_flags(freeze, tree), *map(jax.tree.leaves, (updates, tree)), strict=True)
+        return [frozen and not (is_floating(u) and is_floating(p)) for frozen, u, p in rows]
 
-    def zeros(leaf: Any) -> chex.Array:
-        return jnp.zeros(jnp.shape(leaf), jnp.float32)
-
-    def still(u: Any, p: Any) -> Any:
+    def back(u: Any, p: Any) -> Any:
         dtype = jax.dtypes.result_type(p)
         return u if jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jax.dtypes.float0 else jnp.zeros_like(p)
 
-    def init(params: Params) -> optax.OptState:
-        return inner.init(_replace(params, hidden(frozen_flags(freeze, params), params), zeros))
-
-    def update(
-        updates: Updates, state: optax.OptState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.OptState]:
-        tree = params_or_updates(updates, params)
-        flags = frozen_flags(freeze, tree)
-        # The gradient of an integer leaf may be floating; it is hidden, too.
-        flags = [a or b for a, b in zip(hidden(flags, tree), hidden(flags, updates), strict=True)]
-        if not any(flags):
-            new, state = inner.update(updates, state, params, **extra_args)
-            return new, state
-        shown = None if params is None else _replace(params, flags, zeros)
-        new, state = inner.update(_replace(updates, flags, zeros), state, shown, **extra_args)
-        rows = zip(*map(jax.tree.leaves, (updates, tree, new)), flags, strict=True)
-        return structure_of(updates).unflatten([still(u, p) if hid else out for u, p, out, hid in rows]), state
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _with_stand_ins(inner, flags_of, lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.float32), back)
 
 
 def _freeze(scalars: Any, u: Any, multiplier: Any) -> tuple[chex.Array, ...]:
@@ -154,17 +143,11 @@ def freeze_where(
         flags, values = frozen_flags(freeze, tree), multipliers_of(lr_multipliers, tree)
         return [0.0 if flag else value for flag, value in zip(flags, values, strict=True)]
 
-    def init(params: Params) -> optax.EmptyState:
-        factors(params)
-        return optax.EmptyState()
-
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
+    def apply(updates: Updates, params: Params | None, extra_args: dict[str, Any]) -> Updates:
         tree = params_or_updates(updates, params)
         if freeze is None and lr_multipliers is None:
-            return updates, state
-        (updates,) = map_leaves(_freeze, (), (updates,), values_now("lr_multipliers", factors(tree), extra_args))
-        return updates, state
+            return updates
+        values = values_now("lr_multipliers", factors(tree), extra_args)
+        return map_leaves(_freeze, (), (updates,), values)[0]
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return stateless(apply, factors)

@@ -10,7 +10,7 @@ from adamw_jax._rules.stacks import values_of
 from adamw_jax._rules.values import check_multiplier, check_rules, check_start, values_now
 from adamw_jax._tree.checks import equals
 from adamw_jax._tree.loop import map_leaves
-from adamw_jax._tree.stage import params_or_updates
+from adamw_jax._tree.stage import params_or_updates, stateless
 from adamw_jax._tree.typing import Params, Rules, Updates
 
 
@@ -50,18 +50,14 @@ def scale_by_multipliers(lr_multipliers: Rules | None) -> optax.GradientTransfor
     """
     check_rules("lr_multipliers", lr_multipliers, check_multiplier)
 
-    def init(params: Params) -> optax.EmptyState:
+    def check(params: Params) -> None:
         check_start("lr_multipliers", multipliers_of(lr_multipliers, params))
-        return optax.EmptyState()
 
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
+    def apply(updates: Updates, params: Params | None, extra_args: dict[str, Any]) -> Updates:
         tree = params_or_updates(updates, params)
         if lr_multipliers is None:
-            return updates, state
+            return updates
         values = values_now("lr_multipliers", multipliers_of(lr_multipliers, tree), extra_args)
-        (updates,) = map_leaves(_multiply, (), (updates,), values)
-        return updates, state
+        return map_leaves(_multiply, (), (updates,), values)[0]
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return stateless(apply, check)

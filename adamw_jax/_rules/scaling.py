@@ -110,10 +110,15 @@ class Rule:
             object.__setattr__(self, name, _table(name, getattr(self, name)))
 
     @property
+    def all_rows(self) -> list[Exponents]:
+        """The exponents of all numbers and roles."""
+        tables: Any = (self.rate, self.decay, self.eps, self.b1, self.b2)
+        return [row for table in tables for row in table.values()]
+
+    @property
     def needs_depth(self) -> bool:
         """Whether a number of the optimizer depends on the depth."""
-        tables: Any = (self.rate, self.decay, self.eps, self.b1, self.b2)
-        return any(row.depth != 0 for table in tables for row in table.values())
+        return any(row.depth != 0 for row in self.all_rows)
 
     def exponents(self, quantity: str, role: str = "", like: str = "adam") -> Exponents:
         """Return the exponents of "rate", "decay", "eps", "b1" (of 1 - b1) or "b2" for a role and a kind of direction.

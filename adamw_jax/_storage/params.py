@@ -9,7 +9,7 @@ import optax
 
 from adamw_jax._storage.rounding import LOW, bits_of, noise, round_to_bfloat16, seed_of, to_float32
 from adamw_jax._tree import checks
-from adamw_jax._tree.stage import extra_arg
+from adamw_jax._tree.stage import extra_arg, stateless
 from adamw_jax._tree.typing import Params, Updates
 
 
@@ -57,23 +57,20 @@ def round_to_params(round_params: bool = True) -> optax.GradientTransformationEx
     """
     checks.check_flag("round_params", round_params)
 
-    def init(params: Params) -> optax.EmptyState:
+    def check(params: Params) -> None:
         names = sorted({jnp.result_type(leaf).name for leaf in jax.tree.leaves(params)})
         if round_params and names and "bfloat16" not in names:
             warnings.warn(
                 f"`round_params` does nothing: it rounds bfloat16 parameters, and these are {', '.join(names)}",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return optax.EmptyState()
 
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
-    ) -> tuple[Updates, optax.EmptyState]:
+    def apply(updates: Updates, params: Params | None, extra_args: dict[str, Any]) -> Updates:
         if not round_params:
-            return updates, state
+            return updates
         if params is None:
             raise ValueError("`params` must be given to update(updates, state, params) to be rounded, got None")
         seed = seed_of(jnp.asarray(extra_arg("count", extra_args), jnp.int32))
-        return jax.tree.map(lambda p, u: _land(p, u, seed), params, updates), state
+        return jax.tree.map(lambda p, u: _land(p, u, seed), params, updates)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return stateless(apply, check)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 from adamw_jax._tree.checks import path_text
 from adamw_jax._tree.typing import Params, Updates
@@ -24,8 +25,50 @@ OWNERS = {
 """Extra argument of `update` -> the owner that passes it to the stages inside."""
 
 
+class Noted:
+    """A function with facts about it.
+
+    `jax.tree.map` and Equinox's `filter_jit` rebuild a transformation, which is a tuple, from its functions: attributes
+    of the tuple are lost, those of the functions stay.
+    """
+
+    __wrapped__: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any], facts: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.facts = facts
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.__wrapped__(*args, **kwargs)
+
+
+def facts_of(transformation: Any, kind: type[Facts]) -> Facts | None:
+    """Return the facts of a type that are noted at the `update` of a transformation; None where there are none."""
+    facts = getattr(getattr(transformation, "update", None), "facts", None)
+    return facts if isinstance(facts, kind) else None
+
+
+def stateless(
+    apply: Callable[[Updates, Params | None, dict[str, Any]], Updates], check: Callable[[Params], Any] | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Return the transformation u <- apply(u, params, extra arguments), whose `init` calls `check(params)`."""
+
+    def init(params: Params) -> optax.EmptyState:
+        if check is not None:
+            check(params)
+        return optax.EmptyState()
+
+    def update(
+        updates: Updates, state: optax.EmptyState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, optax.EmptyState]:
+        return apply(updates, params, extra_args), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def extra_arg(name: str, extra_args: dict[str, Any]) -> Any:
-    """Return the extra argument `name`, a scalar.
+    """Return an extra argument, a scalar.
 
     Raises:
       ValueError: the stage is not inside the owner that passes it.
@@ -58,8 +101,8 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
     """Return the parameters, or the updates where `update` was given no parameters: rules are resolved on this tree.
 
     Raises:
-      ValueError: the two differ in structure or in a shape, so that their leaves do not correspond. TypeError: the
-        update of a floating parameter is not floating.
+      ValueError: the two differ in structure, or in the shape of a floating parameter. TypeError: the update of a
+        floating parameter is not floating.
     """
     if params is None:
         return updates
@@ -74,7 +117,7 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
         )
     for i, (p, u) in enumerate(zip(jax.tree.leaves(params), jax.tree.leaves(updates), strict=True)):
         is_alike = jnp.shape(p) == jnp.shape(u)
-        if not is_floating(p) or (is_alike and is_floating(u)):
+        if (is_alike and is_floating(u)) or not is_floating(p):
             continue
         where = path_text(jax.tree.leaves_with_path(params)[i][0])
         if not is_alike:
@@ -86,30 +129,3 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
             f"{jax.dtypes.result_type(u).name} at {where!r}"
         )
     return params
-
-
-class Noted:
-    """A function with facts about it.
-
-    A transformation is a tuple of functions, and `jax.tree.map` and Equinox's `filter_jit` build a new tuple from them:
-    attributes of the tuple are lost, the functions stay.
-
-    Attributes:
-      facts: what is known about the function.
-    """
-
-    __wrapped__: Callable[..., Any]
-
-    def __init__(self, function: Callable[..., Any], facts: Any) -> None:
-        functools.update_wrapper(self, function)
-        self.facts = facts
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
-        return self.__wrapped__(*args, **kwargs)
-
-
-def facts_of(transformation: Any, kind: type[Facts]) -> Facts | None:
-    """Return the facts of a type that are noted at the `update` of a transformation; None where there are none."""
-    facts = getattr(getattr(transformation, "update", None), "facts", None)
-    return facts if isinstance(facts, kind) else None

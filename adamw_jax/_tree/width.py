@@ -52,8 +52,9 @@ def _is_floating(dtype: Any) -> bool:
 
 
 def _dtype_of(leaf: Any) -> Any:
-    """Return `jax.dtypes.result_type(leaf)`, which is slow where the leaf's own dtype is known to be it."""
-    return leaf.dtype if isinstance(leaf, jax.Array) else jax.dtypes.result_type(leaf)
+    """Return `jax.dtypes.result_type(leaf)`, which is slow: an array of less than 64 bits has its own dtype."""
+    dtype = getattr(leaf, "dtype", None)
+    return dtype if isinstance(dtype, np.dtype) and dtype.itemsize < 8 else jax.dtypes.result_type(leaf)
 
 
 def is_floating(leaf: Any) -> bool:
@@ -69,9 +70,13 @@ def arithmetic_dtype(*leaves: Any) -> np.dtype[Any]:
 
 def cast(leaf: Any, dtype: Any) -> Any:
     """Return a leaf, or the shape of one, in another floating dtype; what is not floating stays as it is."""
-    if isinstance(leaf, jax.ShapeDtypeStruct) and is_floating(leaf):
+    if not is_floating(leaf):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf.update(dtype=dtype)
-    return jax.lax.convert_element_type(leaf, dtype) if is_floating(leaf) else leaf
+    if getattr(leaf, "weak_type", True) is False and leaf.dtype == dtype:
+        return leaf  # as `convert_element_type` does, which takes ten times as long to say so
+    return jax.lax.convert_element_type(leaf, dtype)
 
 
 def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTree:
