@@ -85,7 +85,7 @@ def rows_of(
                 "half_life": plan.form.half_life(share, _size_of(array, plan)),
                 "timescale": None if share == 0 or updates_per_epoch is None else 1 / (share * updates_per_epoch),
                 "by_layer": tuple(key for key, value in given.items() if not callable(value) and np.ndim(value)),
-                "moves": tuple(key for key, value in given.items() if checks.is_schedule(value)),
+                "moves": tuple(key for key, value in given.items() if callable(value)),
             }
         )
     return rows

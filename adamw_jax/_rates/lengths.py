@@ -1,4 +1,4 @@
-"""Whether a schedule that has a number of updates of its own fits a run."""
+"""Does a schedule that was made for a number of updates fit a run of another length?"""
 
 import dataclasses
 from typing import Any
@@ -25,7 +25,7 @@ def _cycle_ends(schedule: WarmRestarts, updates: int) -> list[int] | None:
 
 
 def _ends_at(schedule: Any, updates: int) -> bool:
-    """Return True if a function of the count comes to rest at the end of a run of so many updates, and not before."""
+    """Return True if a function of the count changes until a run of so many updates ends, and not afterwards."""
     try:
         before, *after = (float(schedule(n)) for n in (updates * 9 // 10, updates, updates + 1, 2 * updates))
     except (TypeError, AttributeError):  # a function that wants an array, or that traced numbers decide
@@ -34,7 +34,7 @@ def _ends_at(schedule: Any, updates: int) -> bool:
 
 
 def _first_zero(schedule: Any, updates: int) -> int | None:
-    """Return the first update from which on a function of the count is 0 before a run ends; None if it is not."""
+    """Return the update from which on a function of the count is 0, if that is before a run ends; else None."""
     try:
         if any(float(schedule(n)) != 0 for n in (updates - 1, updates - 2)):
             return None
@@ -50,9 +50,9 @@ def _first_zero(schedule: Any, updates: int) -> int | None:
 def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
     """Raise a ValueError if a schedule was made for a run of `before` updates and the new one has `after`.
 
-    A schedule of one run fits the run of its length. Restarts fit where a cycle ends with the run, but not one that
-    ended with the shorter run, too. Another function of the count does not fit where it comes to rest with the old run,
-    or is 0 before the new one ends.
+    A schedule of one run fits a run of its `updates`. Restarts fit if a cycle ends with the new run, and none with the
+    old one. Another function of the count does not fit if it stops changing with the old run, or if it is 0 before the
+    new one ends.
 
     >>> from adamw_jax._rates.restarts import cosine_warm_restarts
     >>> check_length("schedule", cosine_warm_restarts(200), 100, 200)

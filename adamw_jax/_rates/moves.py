@@ -1,4 +1,4 @@
-"""Moves of a schedule's position by hand, in any state that contains it."""
+"""Moves of a schedule's position by hand, in any state that contains one."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -42,7 +42,7 @@ def _holds(field: Any, number: int) -> bool:
 
 
 def _check_has_cycles(nodes: list[ScheduleState], **given: Any) -> None:
-    """Raise where a period or a cycle is given to a schedule without cycles, on which it would not act."""
+    """Raise a ValueError for a period or a cycle where the schedule has no cycles: it would do nothing."""
     for name, value in given.items():
         if value is not None and any(_holds(node.period, MAX_COUNT) for node in nodes):
             raise ValueError(
@@ -52,7 +52,7 @@ def _check_has_cycles(nodes: list[ScheduleState], **given: Any) -> None:
 
 
 def _pending_eta(node: ScheduleState) -> Any:
-    """Return PENDING, which the next update replaces; the eta of a number, which no position changes."""
+    """Return PENDING; where the schedule is a number, its eta, which no move changes."""
     return jnp.where(value_of(node.cycle) == CONSTANT, value_of(node.eta), PENDING)
 
 
@@ -60,10 +60,10 @@ def restart(state: State, *, period: Scalar | None = None) -> State:
     """Begin a new cycle: the next update has t_cur = 0.
 
     Args:
-      state: any optimizer state that contains a `ScheduleState` (chained, masked, inside other optimizers, in a
-        framework's boxes). If it contains several, all restart.
-      period: length of the new cycle in updates; None keeps that of the cycle that was cut. The cycles after it follow
-        from the schedule's t_mult.
+      state: any state that contains a `ScheduleState`, also chained, masked, inside other optimizers or in a
+        framework's boxes. If it contains several, all restart.
+      period: length of the new cycle in updates; None keeps that of the present one. The next cycles follow from it by
+        the schedule's t_mult.
 
     Returns:
       The state with t_cur = 0 and cycle + 1; the next update computes its eta.
@@ -134,9 +134,8 @@ def set_position(
         raise ValueError(f"`eta` must be None, for the schedule of this state is a number, its own factor, got {eta}")
     for node in nodes:
         length = fields.get("period", value_of(node.period))
-        if not (checks.is_traced(length) or checks.is_traced(t_cur)) and np.any(
-            np.asarray(t_cur) >= np.asarray(length)
-        ):
+        is_known = not (checks.is_traced(length) or checks.is_traced(t_cur))
+        if is_known and np.any(np.asarray(t_cur) >= np.asarray(length)):
             raise ValueError(
                 f"`t_cur` must be below the period of the cycle, {np.min(np.asarray(length))}, got {t_cur}: a count of "
                 "all updates goes into reschedule(state, schedule, count=...)"
@@ -147,8 +146,8 @@ def set_position(
 def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -> State:
     """Put the position where a schedule is after `count` updates, whatever schedule the state had before.
 
-    A state keeps the position, the period and the next factor of the schedule that it was made with; an optimizer made
-    with another schedule goes on from them. So a run that is resumed under another schedule is rescheduled first.
+    An optimizer with another schedule would go on from the position, period and factor that the state holds, so
+    reschedule a run before it is resumed under another schedule.
 
     Args:
       state: as in `restart`.

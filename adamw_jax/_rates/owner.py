@@ -18,7 +18,7 @@ class LearningRateState(NamedTuple):
 
     Attributes:
       count: updates made, int32.
-      learning_rate: alpha of the latest update; before the first, the one that it will use.
+      learning_rate: alpha of the latest update, at the start that of the first.
       inner_state: state of the stages inside.
     """
 
@@ -111,7 +111,7 @@ def with_schedule(
     Args:
       schedule: from `cosine_warm_restarts`; or any function count -> factor, which is one endless cycle with t_cur as
         its count and provides no `period`; or a number, which counts as well but always has its own value as eta; or
-        None: `inner` then has no position, and an `eta` or `period` from outside does not reach it.
+        None: `inner` then has no position, and gets no `eta` or `period` from outside either.
       inner: the stages that need eta or the period, `scale_by_rates` among them.
 
     Returns:

@@ -26,19 +26,15 @@ LIMITS = np.asarray([WORD, *(min(500 * 2**31 // d, WORD) for d in range(1, 501))
 
 
 class Ratio(NamedTuple):
-    """A t_mult as integers (Python's, or uint32 arrays of a traced one): whole + p / q, 0 <= p <= q <= 2^23.
+    """t_mult = whole + p / q in integers, 0 <= p <= q <= 2^23: Python's, or uint32 arrays of a traced t_mult.
 
-    The last three decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64 first, which is off
-    the tie if T |x - t_mult| is more than half an ulp of the product. With f = floor(log2(product)) - floor(log2(x))
-    and w = |x - t_mult| in ulps of x, that is T 2^-f > 1 / (2 w). As T 2^-f is below 2, and 1 / (2 w) at least 1:
+    `exponent`, `limit` and `is_above` decide ties. Let x be the float64 next to t_mult. Python rounds T x to a float64
+    first, which is off the tie if T |x - t_mult| is more than half an ulp of the product. With w = |x - t_mult| in ulps
+    of x and f = floor(log2(product)) - floor(log2(x)), that is T 2^-f > 1 / (2 w). As T 2^-f < 2 and 1 / (2 w) >= 1:
 
         f = floor(log2(T)), and T, shifted to 32 bits, is above limit = 2^31 / (2 w)
 
-    Attributes:
-      whole, p, q: the number.
-      exponent: floor(log2(x)) + 1.
-      limit: see above, at most 2^32 - 1.
-      is_above: whether x > t_mult.
+    with exponent = floor(log2(x)) + 1, limit at most 2^32 - 1, and is_above where x > t_mult.
     """
 
     whole: Any

@@ -1,4 +1,4 @@
-"""Schedules that know their position: how it starts and advances, and the factor that belongs to it."""
+"""The position of a schedule: how it starts and advances, and the factor at it."""
 
 import abc
 import dataclasses
@@ -12,7 +12,7 @@ from adamw_jax._tree.typing import ScalarOrSchedule
 from adamw_jax._tree.width import as_scalar
 
 PENDING = -1.0
-"""Value of eta while the next update still has to compute it from t_cur: no factor is negative."""
+"""The value of eta that makes the next update compute it from the position: no factor is negative."""
 
 CONSTANT = -1
 """Index of the cycle where the schedule is a number."""
@@ -33,7 +33,7 @@ class Position(NamedTuple):
 
 
 class Cycles(abc.ABC):
-    """A schedule by position: `with_schedule` keeps the position in the state and asks for its factor."""
+    """A schedule as steps of a position, which `with_schedule` keeps in the state, and a factor at each position."""
 
     @abc.abstractmethod
     def __call__(self, count: chex.Numeric) -> chex.Array:
@@ -45,7 +45,7 @@ class Cycles(abc.ABC):
 
     @abc.abstractmethod
     def position(self, count: chex.Numeric) -> Position:
-        """Return the position after `count` updates in which nobody intervened."""
+        """Return the position after `count` updates without a move by hand."""
 
     @abc.abstractmethod
     def advance(self, position: Position) -> Position:
@@ -56,7 +56,7 @@ class Cycles(abc.ABC):
         """Return the factor at a position, in the default float width."""
 
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
-        """Return the factor of the update at a position: the stored eta, or while that is pending, the position's."""
+        """Return the stored eta, or where that is pending, the factor at the position."""
         return jnp.where(eta < 0, self.eta(position), eta)
 
 
@@ -91,7 +91,7 @@ class Counted(Cycles):
         return self(position.t_cur)
 
     def factor(self, position: Position, eta: chex.Array) -> chex.Array:
-        """Return a constant itself, so that changing it takes effect at once; of a function, the stored factor."""
+        """Return a constant itself, not the stored one, so that changing it takes effect at once."""
         return super().factor(position, eta) if callable(self.schedule) else self.eta(position)
 
 

@@ -17,9 +17,9 @@ class Current(NamedTuple):
     Attributes:
       count: updates made.
       learning_rate: alpha of the latest update; before the first, the one that it will use.
-      eta: the schedule's factor of the next update; negative after `restart` and `set_position`, for that update
+      eta: the schedule's factor of the next update; negative after `restart` and `set_position`, until that update
         computes it.
-      rate: the effective rate alpha eta; alpha where there is no schedule. Negative where eta is.
+      rate: alpha eta, negative where eta is; alpha where there is no schedule.
       t_cur: updates made in the current cycle; negative during a warm-up.
       period: updates in the current cycle.
       cycle: index of the current cycle; -1 where the schedule is a number.
@@ -43,7 +43,7 @@ class Current(NamedTuple):
 
 
 def _text(value: Any) -> str:
-    """Return a number in six digits, integers in all; those of mapped runs in a list; the type of a traced one."""
+    """Return a number with six digits, an integer with all, a list for mapped runs, the type of a traced number."""
     if checks.is_traced(value):
         return str(jax.typeof(value))
     numbers = np.asarray(value)
@@ -53,10 +53,9 @@ def _text(value: Any) -> str:
 
 
 def injected(state: Any) -> dict[str, Any]:
-    """Return the hyperparameters that `optax.inject_hyperparams` holds for an owner in a state.
+    """Return {name: number of the next update} of the hyperparameters that `optax.inject_hyperparams` holds in a state.
 
-    Returns:
-      name -> the number that the next update uses; None of a function of the count, whose next number is not stored.
+    The number is None for a function of the count, whose next number is not stored.
     """
 
     def is_injecting(node: Any) -> bool:

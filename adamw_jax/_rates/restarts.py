@@ -39,7 +39,7 @@ class WarmRestarts(Cycles):
         return Position(-warmup, period, jnp.zeros([], jnp.int32))
 
     def position(self, count: chex.Numeric) -> Position:
-        """Return the position after `count` updates in which nobody intervened: closed form, integers only."""
+        """Return the position after `count` updates without a move by hand: closed form, integers only."""
         t_cur, period, cycle = self.start()
         t_cur = t_cur + jnp.asarray(count, jnp.int32)
         if not self.autorestart:
@@ -56,7 +56,7 @@ class WarmRestarts(Cycles):
         return Position(jnp.where(t_cur < 0, t_cur, passed % period), period, cycle + passed // period)
 
     def _walk(self, t_cur: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
-        """Find the cycle of t_cur for traced numbers, in as many steps as there are cycles of new lengths."""
+        """Find the cycle of t_cur for traced numbers, one step per cycle until the lengths stay the same."""
 
         def goes_on(carry: tuple[chex.Array, chex.Array, chex.Array]) -> chex.Array:
             start, period, _ = carry
@@ -73,9 +73,9 @@ class WarmRestarts(Cycles):
         return found
 
     def peaks(self, updates: int) -> np.ndarray:
-        """Return counts of a run that have its largest eta and all T_i: those where cycles begin, and the last one.
+        """Return the counts at which cycles begin, and the last of the run: its largest eta and all T_i are there.
 
-        Of the cycles of one length only the first and the last count.
+        Of many cycles of one length, they are the first and the last.
         """
         last, warmup = updates - 1, int(self.warmup)
         starts, periods = cycle_table(int(self.period), float(fraction_of(self.t_mult)))

@@ -24,8 +24,7 @@ def scale_by_rates(*names: str) -> optax.GradientTransformationExtraArgs:
     """Multiply the updates by the rates that the owners around this stage pass: u <- alpha u, eta u or alpha eta u.
 
     Args:
-      names: "alpha", which `with_learning_rate` passes, "eta", which `with_schedule` passes, or both, which are one
-        multiplication per element.
+      names: "alpha", which `with_learning_rate` passes, "eta", which `with_schedule` passes, or both.
 
     Raises:
       ValueError: no name, another one, or one twice; in `update`, an owner is missing around the stage.

@@ -1,4 +1,4 @@
-"""Schedules of one run, count -> factor: cosine, linear, linear warm-up, warmup-stable-decay."""
+"""Schedules of one run, count -> factor, that know their arguments: cosine, linear, warm-up, warmup-stable-decay."""
 
 import dataclasses
 import functools
@@ -17,13 +17,7 @@ P = ParamSpec("P")
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Named:
-    """A schedule with the function that made it and its arguments, so that a file can hold it.
-
-    Attributes:
-      schedule: count -> factor.
-      label: name of the function.
-      arguments: name -> value.
-    """
+    """A schedule, count -> factor, with the name and the arguments of its maker, so that a file can hold it."""
 
     schedule: Schedule
     label: str
@@ -38,7 +32,7 @@ class Named:
 
 
 def named(maker: Callable[P, Schedule]) -> Callable[P, Schedule]:
-    """Return the function whose schedules are `Named`."""
+    """Decorate a maker of schedules: those that it returns are `Named`."""
     signature, label = inspect.signature(maker), getattr(maker, "__name__", "")
 
     @functools.wraps(maker)
@@ -68,8 +62,8 @@ def cosine(updates: Scalar, warmup: Scalar = 0, end: Scalar = 0.0) -> Schedule:
         k < warmup     eta_k = k / warmup
         else           eta_k = end + (1 - end) (1 + cos(pi x)) / 2,   x = min((k - warmup) / (updates - warmup), 1)
 
-    For one run; `cosine_warm_restarts` jumps back to its peak after a cycle. The schedule is
-    `optax.warmup_cosine_decay_schedule(0, peak, warmup, updates, end * peak)` divided by its peak.
+    It is `optax.warmup_cosine_decay_schedule(0, peak, warmup, updates, end * peak)` divided by its peak;
+    `cosine_warm_restarts` jumps back to the peak instead of staying at the end.
 
     Args:
       updates: length of the run with its warm-up, an integer; eta_k is `end` from k = updates on.

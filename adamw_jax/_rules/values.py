@@ -28,27 +28,6 @@ def _values_for(check: Check) -> Callable[[Any], bool]:
     return is_value if check is check_decay else is_single
 
 
-def kind_of(rules: Rules | None, params: chex.ArrayTree) -> str | None:
-    """Return how `resolve_rules` reads rules: "all", "tree", "patterns", "function" or its label; None for None.
-
-    >>> params = {"bias": 0.0, "kernel": 0.0}
-    >>> [kind_of(rules, params) for rules in (2.0, {"bias": 2.0}, {"bias": 2.0, "kernel": 1.0})]
-    ['all', 'patterns', 'tree']
-    """
-    if rules is None or (is_single(rules) and not callable(rules)):
-        return None if rules is None else "all"
-    if is_single(rules):
-        return str(getattr(rules, "label", "function"))
-    if _tree_of(rules, leaf_paths(params), is_value) is not None:
-        return "tree"
-    return "patterns" if _is_flat(rules) else "all" if is_value(rules) else "tree"
-
-
-def patterns_of(rules: Rules | None, params: chex.ArrayTree) -> tuple[str, ...] | None:
-    """Return the patterns of rules that `resolve_rules` reads as {pattern: value}, None for rules of another kind."""
-    return tuple(rules) if isinstance(rules, Mapping) and kind_of(rules, params) == "patterns" else None
-
-
 def _is_flat(rules: Any) -> bool:
     return isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
 
@@ -57,16 +36,44 @@ def _is_pair(rules: Any) -> bool:
     return isinstance(rules, tuple) and is_value(rules) and not hasattr(rules, "_fields")
 
 
-def _tree_of(rules: Any, paths: tuple[str, ...], is_leaf: Callable[[Any], bool]) -> list[Any] | None:
-    """Return the values of a tree; patterns and a pair are one only if they have all the parameters' paths."""
-    prefix = not _is_pair(rules) and not (_is_flat(rules) and all(map(is_leaf, rules.values())))
-    return values_of_tree(rules, paths, is_leaf, prefix=prefix)
+def _read(rules: Any, paths: tuple[str, ...], is_leaf: Callable[[Any], bool]) -> tuple[str, list[Any] | None]:
+    """Return how rules are read, "all", "function", "tree" or "patterns", and of a tree that fits the paths its values.
+
+    Patterns and a pair are a tree only if they have all the parameters' paths.
+    """
+    if is_single(rules):
+        return "function" if callable(rules) else "all", None
+    # A bare array has the path "", which a pair that is one value has, too.
+    if not (paths == ("",) and _is_pair(rules) and is_leaf(rules)):
+        prefix = not _is_pair(rules) and not (_is_flat(rules) and all(map(is_leaf, rules.values())))
+        tree = values_of_tree(rules, paths, is_leaf, prefix=prefix)
+        if tree is not None:
+            return "tree", tree
+    return "all" if _is_pair(rules) else "patterns" if _is_flat(rules) else "tree", None
+
+
+def kind_of(rules: Rules | None, params: chex.ArrayTree) -> str | None:
+    """Return how `resolve_rules` reads rules: "all", "tree", "patterns", "function" or its label; None for None.
+
+    >>> params = {"bias": 0.0, "kernel": 0.0}
+    >>> [kind_of(rules, params) for rules in (2.0, {"bias": 2.0}, {"bias": 2.0, "kernel": 1.0})]
+    ['all', 'patterns', 'tree']
+    """
+    if rules is None:
+        return None
+    kind, _ = _read(rules, leaf_paths(params), is_value)
+    return str(getattr(rules, "label", kind)) if kind == "function" else kind
+
+
+def patterns_of(rules: Rules | None, params: chex.ArrayTree) -> tuple[str, ...] | None:
+    """Return the patterns of rules that `resolve_rules` reads as {pattern: value}, None for rules of another kind."""
+    return tuple(rules) if isinstance(rules, Mapping) and kind_of(rules, params) == "patterns" else None
 
 
 def _subtree_at(
     name: str, key: str, value: Any, paths: Sequence[str], is_leaf: Callable[[Any], bool]
 ) -> dict[str, Any] | None:
-    """Return the values by path of a subtree of values at the path that is a key; None for a value.
+    """Return {path: value} if a key is a path with a subtree of values below it; None if it has one value.
 
     Raises:
       ValueError: a pair that could be a decay (l1, l2) or two values.
@@ -84,9 +91,7 @@ def _subtree_at(
     return None if tree is None else {f"{key}/{path}": each for path, each in zip(below, tree, strict=True)}
 
 
-def _by_pattern(
-    name: str, rules: Mapping[str, Any], paths: tuple[str, ...], check: Check, default: Any, is_leaf: Any
-) -> list[Any]:
+def _by_pattern(name: str, rules: Any, paths: tuple[str, ...], check: Check, default: Any, is_leaf: Any) -> list[Any]:
     patterns, values = [], []
     for key, value in rules.items():
         subtree = _subtree_at(name, key, value, paths, is_leaf)
@@ -119,21 +124,20 @@ def resolve_rules(
 
     Args:
       name: of the caller's argument, for the errors.
-      rules: one of, and decided in this order before anything is called:
-        - a number: the same for every leaf;
-        - a tree of values with the paths of `params` (boxed or not, in any order of keys), in which a value may also
-          stand for a subtree;
-        - for decays, a pair (l1, l2): the same for every leaf;
-        - a mapping {pattern: value}: the first pattern found in the leaf's path decides; {path: tree} gives values to
-          the subtree at this path;
+      rules: decided in this order, before anything is called:
+        - a number: the value of every leaf;
         - a function (path, leaf) -> value, which requires two arguments;
+        - a tree of values with the paths of `params`, in boxes or not, in any order of keys, in which a value may stand
+          for a subtree;
+        - for decays, a pair (l1, l2): the value of every leaf;
+        - {pattern: value}: the first pattern found in the leaf's path decides; {path: tree} is for the subtree there;
         - `Resolved` values, returned as they are.
-        In a tree, in a mapping, and in what a function returns, a value may be a schedule count -> number.
-      params: the parameters, or any tree of their structure. A tree without leaves, as the placeholder of
+        In a tree, in a mapping, and from a function, a value may be a schedule count -> number.
+      params: the parameters, or any tree of their structure. One without leaves, as the placeholder of
         `optax.tree.map_params`, fits any rules.
       check: returns a value in its normal form, or raises.
       default: for leaves that no pattern matches.
-      is_leaf: whether a node in a tree of values is a value. None: numbers, schedules, and for decays pairs.
+      is_leaf: which nodes in a tree of values are values. None: numbers, schedules, and for decays pairs.
 
     Raises:
       ValueError: a pattern that does not compile or matches nothing, another structure, a value out of range.
@@ -148,23 +152,12 @@ def resolve_rules(
     is_leaf = is_leaf or _values_for(check)
     if not paths:
         return []
-    if is_single(rules) and not callable(rules):
+    kind, tree = _read(rules, paths, is_leaf)
+    if kind == "all":
         return [check(name, rules)] * len(paths)
-    # A bare array has the path "", which a pair that is one value has, too.
-    is_bare_pair = paths == ("",) and _is_pair(rules) and is_leaf(rules)
-    tree = None if is_single(rules) or is_bare_pair else _tree_of(rules, paths, is_leaf)
-    if tree is not None and _is_pair(rules) and is_leaf(rules):
-        raise ValueError(
-            f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
-            f"use a function (path, leaf) -> value, got {rules!r}"
-        )
-    if tree is not None:
-        return _checked(check, [f"{name} at {path!r}" for path in paths], tree)
-    if _is_pair(rules):
-        return [check(name, rules)] * len(paths)
-    if isinstance(rules, Mapping) and _is_flat(rules):
+    if kind == "patterns":
         return _by_pattern(name, rules, paths, check, default, is_leaf)
-    if is_single(rules):
+    if kind == "function":
         function: Any = rules
         check_function(name, function)
         leaves = jax.tree.leaves(params)
@@ -172,11 +165,20 @@ def resolve_rules(
             function.check_paths(name, paths, leaves)
         values = [function(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
         return _checked(check, [f"{name}({path!r})" for path in paths], values)
-    _check_kind(name, rules)
-    wanted, got = jax.tree.structure(params), jax.tree.structure(rules, is_leaf=None if _is_pair(rules) else is_leaf)
-    raise ValueError(
-        f"`{name}` must be a tree with the structure of the parameters, {checks.shown(wanted)}, got {checks.shown(got)}"
-    )
+    if tree is None:
+        _check_kind(name, rules)
+        wanted = jax.tree.structure(params)
+        got = jax.tree.structure(rules, is_leaf=None if _is_pair(rules) else is_leaf)
+        raise ValueError(
+            f"`{name}` must be a tree with the structure of the parameters, {checks.shown(wanted)}, "
+            f"got {checks.shown(got)}"
+        )
+    if _is_pair(rules) and is_leaf(rules):
+        raise ValueError(
+            f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
+            f"use a function (path, leaf) -> value, got {rules!r}"
+        )
+    return _checked(check, [f"{name} at {path!r}" for path in paths], tree)
 
 
 def _check_kind(name: str, rules: Any) -> None:

@@ -1,6 +1,6 @@
 """Argument checks: every error names the argument, the rule and the value received.
 
-A traced value passes every check of its size, for its number is not known, and no check of its kind.
+Tracers pass: only their kind is checked, for their numbers are not known.
 """
 
 import math
@@ -50,11 +50,6 @@ def is_number(value: Any) -> bool:
     return bool(jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def is_schedule(value: Any) -> bool:
-    """Return True if a rule's value is a schedule, a function of the count."""
-    return callable(value)
-
-
 def check_number(
     name: str,
     value: Any,
@@ -65,18 +60,17 @@ def check_number(
     open_high: bool = False,
     exact: bool = False,
 ) -> Scalar:
-    """Return `value` if it is a finite real scalar in the interval from `low` to `high`.
+    """Return `value` if it is a finite real scalar between `low` and `high`; of a tracer, only the kind is checked.
 
     Args:
       name: of the caller's argument.
-      value: what was received; a tracer is only checked to be a scalar.
-      low, high: the interval's ends, held against the number in the default float width, in which it is used.
+      value: the argument.
+      low, high: the interval, for the number and for its rounding to the default float width.
       open_low, open_high: whether the interval leaves its end out.
-      exact: whether the number is used as it is, and not in the default float width.
+      exact: whether the number is used as it is, unrounded.
 
     Raises:
-      TypeError: `value` is no real scalar.
-      ValueError: it is outside the interval, or not finite.
+      TypeError: `value` is no real scalar. ValueError: it is outside the interval, or not finite.
 
     >>> check_number("b1", 0.9, low=0, high=1, open_high=True)
     0.9

@@ -21,7 +21,7 @@ _PLACE = ", then reschedule(state, schedule, count=...) moves the schedule to wh
 
 
 def _difference(a: Any, b: Any, any_width: bool) -> tuple[str, str, str] | None:
-    """Return the path of the first leaf in which two parts differ, and both as text; None for parts that are alike."""
+    """Return the path of the first leaf in which two parts differ, and both as text; None for equal parts."""
     if type(a) is not type(b) and (hasattr(a, "_fields") or hasattr(b, "_fields")):
         return "", name_of(a), name_of(b)
     old, new = forms_of(a), forms_of(b)
@@ -34,12 +34,9 @@ def _difference(a: Any, b: Any, any_width: bool) -> tuple[str, str, str] | None:
 
 
 def check_fit(state: Any, wanted: Any, any_width: bool = False) -> None:
-    """Raise a ValueError for a state that is not of the structure, shapes and dtypes that `init` makes.
+    """Raise a ValueError for a state that differs in structure, shapes or dtypes from `wanted`, which `init` makes.
 
-    Args:
-      state: what `update` was given.
-      wanted: what `init` makes, or its shapes.
-      any_width: whether float32 and float64 are alike, where the parameters' width is not known.
+    With `any_width`, float32 and float64 are alike: without parameters their width is not known.
     """
     old, new = ({key: (path, part) for key, path, part in parts_of(tree)} for tree in (state, wanted))
     found = []
@@ -63,11 +60,7 @@ def check_fit(state: Any, wanted: Any, any_width: bool = False) -> None:
 
 
 def check_kind(state: Any, kind: type) -> None:
-    """Raise an error for a state that is not of the kind that a transformation makes.
-
-    Raises:
-      ValueError: the state of another transformation. TypeError: what is no state.
-    """
+    """Raise a ValueError for the state of another transformation, a TypeError for what is no state."""
     if isinstance(state, kind):
         return
     got = type(state).__name__
@@ -102,7 +95,7 @@ def _form_of(tree: Any) -> tuple[Any, list[Any]]:
 
 @functools.lru_cache(maxsize=32)
 def _made_before(make: Any) -> list[tuple[Any, Any]]:
-    """Return the forms of parameters and of their states that optimizers of one make have met, the latest first."""
+    """Return the list of (form of parameters, form of their state) of the optimizers of one make, the latest first."""
     del make
     return []
 
@@ -128,17 +121,18 @@ def _check_gradients(updates: Updates, params: Params | None, fits: Callable[[],
 
 
 def with_fitting_state(inner: optax.GradientTransformation, make: Any = None) -> optax.GradientTransformationExtraArgs:
-    """Hold the state that `update` is given against what `init` makes of these parameters, by shapes alone.
+    """Compare the state that `update` receives with what `init` makes of these parameters, by shapes alone.
 
-    `init` is traced for this only where neither it nor another transformation of the same make was called before.
+    The shapes are remembered: `init` is traced only where neither it nor another transformation of this make was
+    called with such parameters.
 
     Args:
       inner: the transformation.
-      make: hashable; equal for transformations whose states differ in numbers only. None is nobody's.
+      make: hashable; equal for transformations whose states differ in numbers only. None is equal to no other.
 
     Raises:
-      ValueError: in `update`, a state of another structure, of other shapes or dtypes: the first difference, its path,
-        and the function that makes the state fit. TypeError: what is no state.
+      ValueError: in `update`, a state of another structure, of other shapes or dtypes, with the first difference and
+        the function that makes the state fit. TypeError: what is no state.
     """
     inner = optax.with_extra_args_support(inner)
     made = [] if make is None else _made_before(make)

@@ -23,18 +23,18 @@ FEW = 2
 
 
 def _is_passed(number: Any) -> bool:
-    """Return True if a number is an argument of an eager call, so that a new value compiles nothing."""
+    """Return True if an eager call takes a number as an argument, so that another value compiles nothing."""
     return isinstance(number, (jax.Array, np.ndarray)) or float(number) not in (0.0, 1.0)
 
 
 def _is_argument(number: Any) -> bool:
-    """Return True if a number is an argument of a group's program while another program is traced."""
+    """Return True if a traced call takes a number as an argument: it differs, or may differ, from leaf to leaf."""
     return is_traced(number) or jnp.ndim(number) > 0
 
 
-def _is_array(number: Any) -> bool:
-    """Return True if a scalar that all leaves share is an argument while a program is traced: a JAX array."""
-    return isinstance(number, jax.Array)
+def _is_array(scalar: Any) -> bool:
+    """Return True if a traced call takes a scalar that all leaves share as an argument."""
+    return isinstance(scalar, jax.Array)
 
 
 def _split(value: Any, is_unknown: Callable[[Any], bool]) -> tuple[Any, list[Any]]:
@@ -91,18 +91,18 @@ def map_leaves(
 ) -> tuple[chex.ArrayTree, ...]:
     """Apply `kernel` to the corresponding leaves of `trees`: one cast in, one cast out, integers unchanged.
 
-    Leaves equal in shape, dtype and value share one traced program, and `GROUP` of them one call of it, so the cost of
-    tracing depends on the number of different leaves more than on the number of leaves.
+    Leaves equal in shape, dtype and value share one traced program, and `GROUP` of them one call of it: the time of
+    tracing grows with the number of different leaves more than with the number of leaves.
 
     Args:
-      kernel: `kernel(scalars, *leaves)`, or `kernel(scalars, *leaves, value)` where `values` are given. It returns a
-        tuple; its i-th entry becomes a leaf of the i-th result, in the dtype of the i-th tree's leaf. It must be a
-        function at the top of its module, no closure, for the traced program is cached by its identity.
-      scalars: numbers that all leaves share, computed once.
+      kernel: `kernel(scalars, *leaves)`, or `kernel(scalars, *leaves, value)` with `values`; it returns a tuple whose
+        i-th entry becomes a leaf of the i-th result, in the dtype of the i-th tree's leaf. A function at the top of its
+        module, no closure, for the traced program is cached by its identity.
+      scalars: numbers that all leaves share.
       trees: trees of one structure.
-      values: one entry per leaf: a number, an array that broadcasts against the leaf, or a tuple of them. While a
-        program is traced, plain numbers are its constants (NumPy scalars in the kernel) and the others its arguments;
-        without one, only 0 and 1 are constants.
+      values: one entry per leaf: a number, an array that broadcasts against the leaf, or a tuple of them. In a traced
+        call, plain numbers are constants (NumPy scalars in the kernel) and the others arguments; in an eager one, only
+        0 and 1 are constants.
 
     Returns:
       As many trees as the kernel returns leaves; with no leaf at all, `trees` as they are.

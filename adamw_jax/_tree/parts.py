@@ -26,10 +26,9 @@ def whole_structure(state: Any) -> Any:
 
 
 def parts_of(node: Any, key: tuple[str, ...] = (), path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, str, Any]]:
-    """Yield (key, path, part) for every innermost state and every scalar of the states around them.
+    """Yield (key, path, part) for every innermost state and every scalar around them, in the order of the leaves.
 
-    The key omits `inner_state`, so that a part has the same key inside and outside of another state. The order is that
-    of the leaves.
+    The key omits `inner_state`, so that a part has one key inside and outside of another state.
     """
     if _is_whole(node) or jax.tree_util.all_leaves([node]):
         yield key, path_text(path), node

@@ -1,7 +1,7 @@
 """Parameter paths, and which of some patterns is the first to be found in each.
 
 A path reads alike in every framework: dict keys, attribute names and sequence indices joined by "/", as in
-"encoder/dense_1/kernel" or "layers/0/weight". The box that a framework puts around an array leaves no trace in it.
+"encoder/dense_1/kernel" or "layers/0/weight", without the box that a framework puts around an array.
 """
 
 import difflib
@@ -57,8 +57,8 @@ def _without_boxes(structure: Any, paths: Sequence[Any], depth: int = 0) -> tupl
 def leaf_paths(tree: chex.ArrayTree, is_leaf: Any = None) -> tuple[str, ...]:
     """Return the path of every leaf, in the order of `jax.tree.leaves`.
 
-    A box leaves no trace in a path: a node around one array, of a class that is no dict, sequence or named tuple, has
-    no `__call__`, and does not name the array as a parameter ("weight"). Neighbours, None among them, change no path.
+    A box adds nothing to a path: a node around one array, of a class that is no dict, sequence or named tuple, has no
+    `__call__`, and does not name the array as a parameter ("weight"). A path never depends on a leaf's neighbors.
 
     Args:
       tree: any tree.
@@ -127,16 +127,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 @functools.lru_cache(maxsize=128)
 def match_patterns(name: str, patterns: tuple[str, ...], paths: tuple[str, ...]) -> tuple[int | None, ...]:
-    """Return for every path the index of the first pattern found in it, None where none is.
-
-    Args:
-      name: of the caller's argument, for the errors.
-      patterns: regular expressions, searched anywhere in the path: a plain layer name matches as a substring, and a
-        number matches as a whole, see `compile_pattern`.
-      paths: from `leaf_paths`.
+    """Return for every path the index of the first pattern found in it, None where none is; see `compile_pattern`.
 
     Raises:
-      ValueError: a pattern does not compile, or is found in no path.
+      ValueError: a pattern of the argument `name` does not compile, or is found in no path.
 
     >>> match_patterns("lr_multipliers", ("lstm", "kernel$"), ("dense/bias", "dense/kernel", "lstm/kernel"))
     (None, 1, 0)

@@ -29,14 +29,9 @@ def nodes_of(state: Any, kind: type[Node] | tuple[type[Node], ...]) -> list[Node
 
 
 def edit_nodes(state: State, kind: type[Node], new: Callable[[Node], Mapping[str, Any]]) -> State:
-    """Return a state with new values in some fields of all nodes of a type.
+    """Return a state in which `new(node)`, {field: scalar}, replaces fields of all nodes of a NamedTuple.
 
-    Leaves are edited in place, inside of the boxes that a framework put around them.
-
-    Args:
-      state: any tree.
-      kind: a NamedTuple.
-      new: node -> {field: scalar}.
+    A framework's boxes around the leaves stay.
     """
 
     def fill(old: Any, value: Any) -> Any:
@@ -82,15 +77,10 @@ def unique_paths(tree: chex.ArrayTree, is_leaf: Callable[[Any], bool] | None = N
 
 
 def per_path(tree: chex.ArrayTree, values: Iterable[Any]) -> dict[str, Any]:
-    """Return {path: value}, how a state holds scalars per leaf: outside of the parameters' tree and its boxes.
+    """Return {path: value}, the form of scalars per leaf in a state; None as a value leaves the leaf out.
 
-    Args:
-      tree: the parameters, or any tree of their structure.
-      values: one per leaf, in the order of `jax.tree.leaves`; None leaves the leaf out.
-
-    Returns:
-      The mapping; for a tree without leaves the scalar 0, because `optax.tree.map_params` calls `init` with such a tree
-      and takes an empty mapping for one that has to be empty in the state, too.
+    For a tree without leaves it is the scalar 0: `optax.tree.map_params` calls `init` with such a tree, and would
+    require an empty mapping to be empty in the state, too.
 
     >>> per_path({"dense": {"kernel": 2.0, "bias": 3.0}}, [1, None])
     {'dense/bias': 1}
@@ -105,17 +95,10 @@ KeyPath = tuple[Any, ...]
 
 
 def parameter_of(path: KeyPath, params: Mapping[KeyPath, Any]) -> KeyPath | None:
-    """Return the path of the parameter that a leaf of a state belongs to: the longest that the leaf's path ends with.
+    """Return the longest key of `params` with which the key path of a leaf of a state ends.
 
-    So ("mu", "dense", "kernel") belongs to ("dense", "kernel"). Parameters that are one bare array have the path (),
-    with which every path ends; the caller compares the shapes.
-
-    Args:
-      path: key path of a leaf of a state, as in `jax.tree.leaves_with_path`.
-      params: key path -> parameter, or its shape.
-
-    Returns:
-      A key of `params`; None for a leaf of no parameter, such as a count.
+    So ("mu", "dense", "kernel") belongs to the parameter ("dense", "kernel"), and a count to None. A bare array as
+    parameters has the path (), with which every path ends: the caller compares the shapes.
 
     >>> import optax
     >>> params = {"dense": {"kernel": jax.numpy.ones(2)}}
