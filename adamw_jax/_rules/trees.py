@@ -1,6 +1,6 @@
 """Trees of values: rules in the structure of the parameters, or in that of their subtrees."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,16 @@ def is_value(value: Any) -> bool:
     if isinstance(value, tuple) and len(value) == 2:
         return all(map(is_single, value))
     return is_single(value)
+
+
+def is_pair(rules: Any) -> bool:
+    """Return True for a tuple of two values that is no named tuple, as (l1, l2)."""
+    return isinstance(rules, tuple) and is_value(rules) and not hasattr(rules, "_fields")
+
+
+def is_flat(rules: Any) -> bool:
+    """Return True for a mapping whose keys are strings: patterns or paths."""
+    return isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
 
 
 def _below(paths: Sequence[str], path: str) -> set[str]:

@@ -17,7 +17,7 @@ from adamw_jax._rules.checks import (
     is_zero as is_zero,
 )
 from adamw_jax._rules.over_time import check_start as check_start, values_now as values_now
-from adamw_jax._rules.trees import children_of, is_single, is_value as is_value, values_of_tree
+from adamw_jax._rules.trees import children_of, is_flat, is_pair, is_single, is_value as is_value, values_of_tree
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths, match_patterns
 from adamw_jax._tree.typing import Rules
@@ -28,14 +28,6 @@ def _values_for(check: Check) -> Callable[[Any], bool]:
     return is_value if check is check_decay else is_single
 
 
-def _is_flat(rules: Any) -> bool:
-    return isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
-
-
-def _is_pair(rules: Any) -> bool:
-    return isinstance(rules, tuple) and is_value(rules) and not hasattr(rules, "_fields")
-
-
 def _read(rules: Any, paths: tuple[str, ...], is_leaf: Callable[[Any], bool]) -> tuple[str, list[Any] | None]:
     """Return how rules are read, "all", "function", "tree" or "patterns", and of a tree that fits the paths its values.
 
@@ -44,12 +36,12 @@ def _read(rules: Any, paths: tuple[str, ...], is_leaf: Callable[[Any], bool]) ->
     if is_single(rules):
         return "function" if callable(rules) else "all", None
     # A bare array has the path "", which a pair that is one value has, too.
-    if not (paths == ("",) and _is_pair(rules) and is_leaf(rules)):
-        prefix = not _is_pair(rules) and not (_is_flat(rules) and all(map(is_leaf, rules.values())))
+    if not (paths == ("",) and is_pair(rules) and is_leaf(rules)):
+        prefix = not is_pair(rules) and not (is_flat(rules) and all(map(is_leaf, rules.values())))
         tree = values_of_tree(rules, paths, is_leaf, prefix=prefix)
         if tree is not None:
             return "tree", tree
-    return "all" if _is_pair(rules) else "patterns" if _is_flat(rules) else "tree", None
+    return "all" if is_pair(rules) else "patterns" if is_flat(rules) else "tree", None
 
 
 def kind_of(rules: Rules | None, params: chex.ArrayTree) -> str | None:
@@ -79,10 +71,10 @@ def _subtree_at(
       ValueError: a pair that could be a decay (l1, l2) or two values.
     """
     below = [path.removeprefix(f"{key}/") for path in paths if path.startswith(f"{key}/")]
-    is_pair = _is_pair(value) and is_leaf(value)
-    if not below or is_single(value) or (is_pair and children_of(value, key, paths) is None):
+    may_be_pair = is_pair(value) and is_leaf(value)
+    if not below or is_single(value) or (may_be_pair and children_of(value, key, paths) is None):
         return None
-    if is_pair:
+    if may_be_pair:
         raise ValueError(
             f"`{name}[{key!r}]` must say whether a pair is (l1, l2) or two values, for the parameters have a pair at "
             f'{key!r}, got {value!r}: write {{"{key}/": (l1, l2)}}, or {{"{key}/0": ..., "{key}/1": ...}}'
@@ -168,12 +160,12 @@ def resolve_rules(
     if tree is None:
         _check_kind(name, rules)
         wanted = jax.tree.structure(params)
-        got = jax.tree.structure(rules, is_leaf=None if _is_pair(rules) else is_leaf)
+        got = jax.tree.structure(rules, is_leaf=None if is_pair(rules) else is_leaf)
         raise ValueError(
             f"`{name}` must be a tree with the structure of the parameters, {checks.shown(wanted)}, "
             f"got {checks.shown(got)}"
         )
-    if _is_pair(rules) and is_leaf(rules):
+    if is_pair(rules) and is_leaf(rules):
         raise ValueError(
             f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
             f"use a function (path, leaf) -> value, got {rules!r}"
@@ -197,7 +189,7 @@ def check_rules(name: str, rules: Rules | None, check: Check) -> None:
         check_function(name, rules)
     elif is_leaf(rules) and not hasattr(rules, "_fields"):
         check(name, rules)
-    elif isinstance(rules, Mapping) and _is_flat(rules):
+    elif isinstance(rules, Mapping) and is_flat(rules):
         for key, value in rules.items():
             if isinstance(value, (str, bool)) or (is_leaf(value) and not hasattr(value, "_fields")):
                 check(f"{name}[{key!r}]", value)
