@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from adamw_jax._direction.direction import About
 from adamw_jax._explain.same import NotComparableError, is_same, text_of
-from adamw_jax._optimizer.plan import LeafPlan, Plan
+from adamw_jax._optimizer.plan import About, LeafPlan, Plan
 from adamw_jax._tree import table
 
 ALL = "(all)"

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import adamw_jax
-from adamw_jax._direction.direction import about
+from adamw_jax._optimizer.plan import about
 from adamw_jax._tree import checks
 
 _PACKAGES = {"adamw_jax": adamw_jax, "optax": optax, "optax.contrib": optax.contrib}
