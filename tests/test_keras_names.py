@@ -121,7 +121,7 @@ OWN_NAMES = {
     "a built part": (("conv/kernel", "lstm_x/dense/kernel", "lstm_x/lstm_1/lstm_cell/kernel"), "lstm_x"),
     "a built model": (("backbone/d/kernel", "lstm_x/dense/kernel"), "lstm_x"),
     "a pattern over steps": (("backbone/d/kernel", "lstm_x/dense/kernel"), "lstm_x", "lstm.*kernel"),
-    "two parts of it": (("lstm_body/d/kernel", "lstm_x/dense/kernel"), "lstm_"),
+    "two parts of it": (("lstm_body/d/kernel", "lstm_x/dense/kernel"), "lstm_body", "lstm_"),
     "weights of the model alone": (("lstm_x/a", "lstm_x/b"), "lstm_x"),
 }
 

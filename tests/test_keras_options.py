@@ -104,6 +104,79 @@ def test_one_factor_scales_every_decay_and_is_set_by_callbacks(tmp_path):
         OptaxOptimizer(aj.adamw, 0.01).decay_factor = 0.5
 
 
+@pytest.mark.parametrize("built", [False, True])
+def test_what_is_excluded_from_the_decay_stays_so_after_loading(built, tmp_path):
+    for listed in (lambda model: [model.layers[0].kernel], lambda model: [model.layers[0]]):
+        # A Sequential's paths lose its name when it is loaded.
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(1)], name="net")
+        model.compile(OptaxOptimizer(aj.adamw, 0.0, options={"weight_decay": 0.5}), "mse")
+        model.optimizer.exclude_from_weight_decay(var_list=listed(model))
+        if built:
+            model.optimizer.build(model.trainable_variables)
+        excluded = [True, isinstance(listed(model)[0], keras.Layer)]
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        for v in loaded.trainable_variables:
+            v.assign(np.ones(v.shape))
+        before = values(loaded)
+        loaded.optimizer.build(loaded.trainable_variables)
+        loaded.optimizer.apply([np.zeros(v.shape, np.float32) for v in loaded.trainable_variables])
+        same_as = [np.array_equal(a, b) for a, b in zip(before, values(loaded), strict=True)]
+        assert same_as == [*excluded, False, False]
+
+
+def test_the_peak_of_a_corrected_coupling_is_that_of_the_rate_that_was_given(tmp_path):
+    options, rates = {"weight_decay": 0.5, "coupling": aj.Corrected(layers="kernel")}, (0.1, 0.02)
+    model = dense()
+    params = dict(zip(PATHS, values(model), strict=True))
+    model.compile(OptaxOptimizer(aj.sgdw, rates[0], options=options), "mse")
+    model.optimizer.learning_rate = rates[1]
+    stepped(model.optimizer, model, range(1))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    stepped(loaded.optimizer, loaded, range(1, 2))
+    tx = aj.sgdw(rates[1], weight_decay=0.5, coupling=aj.Corrected(layers="kernel", peak=rates[0]))
+    state = tx.init(params)
+    for step in range(2):
+        updates, state = tx.update(dict(zip(PATHS, gradients(step), strict=True)), state, params)
+        params = optax.apply_updates(params, updates)
+    assert close(values(loaded), [params[path] for path in PATHS], rtol=1e-6, atol=1e-7)
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 5)
+    with pytest.raises(ValueError, match=r"`coupling` must be Corrected\(peak=...\) where a function gives"):
+        OptaxOptimizer(aj.adamw, schedule, options={"weight_decay": 0.5, "coupling": "corrected"})
+
+
+def test_trees_that_are_given_to_optax_have_the_paths_as_keys():
+    # In another order than the names have, and with the model's own name or without.
+    def build():
+        keras.utils.set_random_seed(0)
+        return keras.Sequential([keras.Input((4,)), layers.Dense(3, name="b"), layers.Dense(1, name="a")], name="net")
+
+    def masked(tree):
+        return {path: path.endswith("kernel") for path in tree}
+
+    def labelled(tree):
+        return {path: "one" if "a/" in path else "other" for path in tree}
+
+    paths = [v.path for v in build().trainable_variables]
+    parts = {"one": optax.sgd(0.1), "other": optax.adam(0.1)}
+    for names in (paths, [path.removeprefix("net/") for path in paths]):
+        for tx, same_as in (
+            (optax.masked(optax.adam(0.1), masked(names)), optax.masked(optax.adam(0.1), masked)),
+            (optax.partition(parts, labelled(names)), optax.partition(parts, labelled)),
+        ):
+            one, other = (stepped_by_name(OptaxOptimizer(each), build()) for each in (tx, same_as))
+            assert same(one, other)
+    with pytest.raises(ValueError, match=r"must have the paths as keys, \['b/kernel'.*"):
+        OptaxOptimizer(optax.masked(optax.adam(0.1), {"kernel": True})).build(build().trainable_variables)
+
+
+def stepped_by_name(optimizer, model):
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([np.ones(v.shape, np.float32) for v in model.trainable_variables])
+    return values(model)
+
+
 def test_options_are_read_and_kerass_decay_refuses():
     options = {"weight_decay": 4e-3, "b1": 0.8}
     optimizer = OptaxOptimizer(aj.adamw, 1e-3, options=options)

@@ -21,12 +21,11 @@ class Exclusions:
     def __init__(self, variables: Sequence[Any] = (), names: Sequence[str] = (), saved: Any = None) -> None:
         self._given = [v for each in variables for v in (each.variables if isinstance(each, keras.Layer) else [each])]
         saved = saved or {"paths": [], "names": [], "by": []}
-        self._paths = [*saved["paths"], *(v.path for v in self._given)]
-        self._names = [*saved["names"], *names]
+        self._paths, self._names = saved["paths"], [*saved["names"], *names]
         self._by: list[list[Any]] = saved["by"]
 
     def __bool__(self) -> bool:
-        return bool(self._paths or self._names)
+        return bool(self._given or self._paths or self._names)
 
     def flags(self, weights: Weights) -> list[bool]:
         """Return for each weight whether its decay is left out."""
@@ -36,14 +35,17 @@ class Exclusions:
         if [shape for shape, _ in self._by] == shapes:
             return [out for _, out in self._by]
         found = {i for name in self._names for i in weights.search("var_names", name, re.compile(name))}
-        listed = {id(v) for v in self._given}
-        flags = [
-            id(v) in listed or v.path in self._paths or position in found
-            for position, v in enumerate(weights.variables)
-        ]
-        self._by = [list(pair) for pair in zip(shapes, flags, strict=True)]
-        return flags
+        given = {id(v) for v in self._given}
+        found |= {i for i, v in enumerate(weights.variables) if id(v) in given}
+        for saved in self._paths:
+            # Keras leaves the model's own name out of the paths, or not, when it loads.
+            same = [saved == path for path in weights.paths]
+            ends = [saved.endswith(f"/{path}") or path.endswith(f"/{saved}") for path in weights.paths]
+            found |= {i for i, hit in enumerate(same if any(same) else ends) if hit}
+        self._by = [[shape, position in found] for position, shape in enumerate(shapes)]
+        return [out for _, out in self._by]
 
     def config(self) -> dict[str, Any]:
         """Return what a configuration holds: names, and the flags of weights by position, for names change."""
-        return {"paths": self._paths, "names": self._names, "by": self._by}
+        paths = [*self._paths, *(v.path for v in self._given)]
+        return {"paths": paths, "names": self._names, "by": self._by}

@@ -120,3 +120,7 @@ class ReadableState(LoadableOptimizer):
         """End training: put the weights back, where an evaluation with their average was cut short."""
         self.swap_back()
         super().finalize_variable_values(var_list)
+        if self.use_ema:
+            # Keras hands out its average's own buffers, which another `fit` would donate twice.
+            for variable in var_list:
+                variable.assign(jnp.array(variable.value, copy=True))

@@ -1,6 +1,7 @@
 """Which weights a key of a rule means."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +41,16 @@ def _outermost(paths: Sequence[str], model: Any) -> str | None:
 def _doubtful(keys: Sequence[str]) -> frozenset[str]:
     """Return the first steps of keys that may be the name of a model that is not known: what is above layers, or all.
 
-    >>> sorted(_doubtful(["backbone/d/kernel", "head/kernel"])), sorted(_doubtful(["net/kernel"]))
-    (['backbone'], ['net'])
+    Of layers that differ in their number alone, none has the model's name.
+
+    >>> sorted(_doubtful(["backbone/d/kernel", "block_1/d/kernel", "block_2/d/kernel", "head/kernel"]))
+    ['backbone']
     """
     split = [key.split("/") for key in keys]
     firsts = {steps[0] for steps in split}
-    return frozenset(firsts if len(firsts) == 1 else {steps[0] for steps in split if len(steps) > 2})
+    kinds = Counter(re.sub(r"\d+", "", first) for first in firsts)
+    above = firsts if len(firsts) == 1 else {steps[0] for steps in split if len(steps) > 2}
+    return frozenset(first for first in above if kinds[re.sub(r"\d+", "", first)] == 1)
 
 
 def _places(layer: Any, above: str = "") -> Iterator[tuple[int, str]]:
@@ -142,23 +147,20 @@ class Weights:
         Raises:
           ValueError: it is part of a name that may be the model's own.
         """
-        hits, doubts = [], {}
+        hits, doubts = [], []
         for position, names in enumerate(self.names):
             found = [self._is_found(expression, key, each) for each in names]
             if True in found:
                 hits.append(position)
             elif None in found:
-                doubts[position] = names[0].partition("/")[0]
-        steps = set(doubts.values())
-        # Of layers that differ in their number alone, none has the model's name.
-        if steps and (len(steps) == 1 or len({re.sub(r"\d+", "", step) for step in steps}) > 1):
-            step = min(steps)
+                doubts.append(names[0].partition("/")[0])
+        if doubts:
             raise ValueError(
-                f"`{name}` must not have a part of the model's own name, and {key!r} is found in {step!r}, which is "
-                f"that or a layer's: for a layer, write {step!r} in full, or use the layer as the key; or give the "
-                f"optimizer model=, which tells its own name"
+                f"`{name}` must not have a part of the model's own name, and {key!r} is found in {doubts[0]!r}, which "
+                f"is that or a layer's: for a layer, write {doubts[0]!r} in full, or use the layer as the key; or give "
+                "the optimizer model=, which tells its own name"
             )
-        return sorted([*hits, *doubts])
+        return hits
 
     def _is_found(self, expression: re.Pattern[str], key: str, text: str) -> bool | None:
         """Return whether an expression is found in a name; None if in a part of a doubtful first step alone."""
