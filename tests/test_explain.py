@@ -660,3 +660,14 @@ def test_a_multiplier_of_zero_has_a_column():
     assert "  r  " in str(aj.explain(aj.adamw(0.1, lr_multipliers={"a": 0}), params)).splitlines()[0]
     assert "  r  " in str(aj.explain(aj.adamw(0.1, freeze="a"), params)).splitlines()[0]
     assert "  r  " not in str(aj.explain(aj.adamw(0.1), params)).splitlines()[0]
+
+
+def test_numbers_of_jax_are_explained_as_pythons():
+    """As Keras's adapter gives decays: a rate and a factor that are Variables."""
+    options = {"weight_decay": {"kernel": 1e-4}, "normalize_decay": 4, "lr_multipliers": {"kernel": 2.0}}
+    arrays = jax.tree.map(jnp.float32, options)
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    tables = [aj.explain(aj.adamw(0.1, multiplier_scales_decay=True, **each), params) for each in (options, arrays)]
+    for row, other in zip(tables[0].rows, tables[1].rows, strict=True):
+        # Numbers are float64 in the one and float32 in the other.
+        np.testing.assert_allclose(row["decay"], other["decay"], rtol=1e-6)

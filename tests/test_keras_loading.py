@@ -261,3 +261,18 @@ def test_a_state_lives_in_buffers_of_its_own():
     model.optimizer.set_weights(given)
     model.fit(*data(2), batch_size=8, verbose=0)
     assert all(np.isfinite(np.asarray(array)).all() for array in given)
+
+
+def test_a_schedule_of_kerass_under_a_layer_as_key_goes_on(tmp_path):
+    """On loading, a model inside has left the weights' paths, and Keras numbers the objects of a file."""
+    backbone = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="stem")], name="backbone")
+    model = keras.Sequential([keras.Input((3,)), backbone, layers.Dense(1, name="head")])
+    thaw = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.0, 0.1])
+    model.compile(OptaxOptimizer(aj.adamw, 1e-2, options={"lr_multipliers": {backbone: thaw}}), loss=LOSS())
+    x, y = np.ones((4, 3)), np.ones((4, 1))
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.fit(x, y, epochs=2, verbose=0)
+    assert same(model.get_weights(), loaded.get_weights())

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from adamw_jax._decay.decay import decays_of
-from adamw_jax._decay.factor import normalization, scaled
+from adamw_jax._decay.factor import normalization
+from adamw_jax._decay.forms import Anchored
 from adamw_jax._optimizer.factors import values_at
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.restarts import WarmRestarts
@@ -62,14 +63,14 @@ def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
     """
     is_known = not callable(plan.learning_rate) and not checks.is_traced(plan.learning_rate)
     rate, by_rate = _known(plan.learning_rate), plan.factor.c.needs_alpha
-    if by_rate and not is_known:
+    if (by_rate and not is_known) or isinstance(plan.form, Anchored):  # a pull to the start loses no weight
         return
     restarts = plan.schedule if isinstance(plan.schedule, WarmRestarts) else None
     eta = _known(plan.schedule if restarts is None else restarts.eta_max) if plan.factor.c.needs_eta else 1.0
     updates = plan.factor.normalize_decay
     if isinstance(updates, str):
         updates = None if restarts is None else restarts.period
-    n = 1.0 if updates is None or checks.is_traced(updates) else float(normalization(updates))
+    n = 1.0 if updates is None or checks.is_traced(updates) else float(normalization(float(updates)))
     rows = zip(
         leaf_paths(params),
         decays_of(plan.weight_decay, params),
@@ -81,11 +82,13 @@ def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
         if frozen or any(callable(x) or checks.is_traced(x) for x in (l1, l2, r)):
             continue
         c = eta * rate if by_rate else eta
-        subtracted, share = (float(np.max(c * n * np.asarray(scaled(x, r), np.float64))) for x in (l1, l2))
+        # NumPy's numbers: those of JAX become traced where `init` is, as in `explain`.
+        l1, l2, r = map(np.float64, (l1, l2, r))
+        subtracted, share = (float(np.max(c * n * x * r)) for x in (l1, l2))
         decay = float(np.max(l2))
         if subtracted >= LARGE:
             warnings.warn(
-                f"`weight_decay` of l1 {float(np.max(l1)):g} at {path!r} moves every weight by "
+                f"`weight_decay` of l1 {np.max(l1):g} at {path!r} moves every weight by "
                 f"{subtracted:.2g} towards 0 in an update, whatever its size: a pair is (l1, l2)",
                 stacklevel=2,
             )
