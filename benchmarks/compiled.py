@@ -55,6 +55,8 @@ CASES = {
     **{f"adamw {storage}": Case(_adamw(storage)) for storage in STORAGES},
     "adamw all extras": Case(_adamw(**EXTRAS)),
     "adamw packed, all extras": Case(_adamw("packed", **EXTRAS)),
+    "adamw, average": Case(lambda: aj.with_average(_adamw()(), aj.Ema(500))),
+    "adamw, average in bfloat16": Case(lambda: aj.with_average(_adamw()(), aj.Ema(500), store="bfloat16")),
     "adamw amsgrad": Case(_adamw(amsgrad=True, **SAME)),
     "adamw cautious": Case(_adamw(decay="cautious", **SAME)),
     "adamw Huber": Case(_adamw(decay=aj.Huber(1.0), **SAME)),
@@ -133,12 +135,18 @@ def gpu_row(name: str, tree: Any, place: Any) -> dict[str, Any]:
     }
 
 
-def tpu_rows(place: Any) -> list[dict[str, Any]]:
+def chosen(only: str) -> list[str]:
+    """Return the names of all cases, or of those with a word in their names, and what they are held against."""
+    return [name for name in CASES if only in name or name in ("optax adamw", "adamw float32")]
+
+
+def tpu_rows(place: Any, only: str = "") -> list[dict[str, Any]]:
     """Compile each of two leaves alone for a TPU, and add up what its compiler estimates."""
     rows = []
     for shape in SINGLE:
         found: dict[str, int] = {}
-        for name, case in CASES.items():
+        for name in chosen(only):
+            case = CASES[name]
             lowered, bound = lower(case, {"dense": {"kernel": shape}}, place)
             compiled = lowered.compile()
             found[name] = programs.cycles(compiled.as_text())
@@ -161,14 +169,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", help="h100 or v5e")
     parser.add_argument("--alike", action="store_true", help="24 leaves alike in place of 24 leaves of four shapes")
+    parser.add_argument("--only", default="", help="a word in the names of the optimizers, such as average")
     args = parser.parse_args()
+    suffix = "_alike" * args.alike + f"_{args.only}" * bool(args.only)
     place = targets.device(args.target)
     if targets.target(args.target).platform == "tpu":
-        publish(f"compiled_{args.target}", tpu_rows(place))
+        publish(f"compiled_{args.target}{suffix}", tpu_rows(place, args.only))
     else:
         tree = ALIKE if args.alike else LEAVES
-        rows = [gpu_row(name, tree, place) for name in CASES]
-        publish(f"compiled_{args.target}" + "_alike" * args.alike, rows)
+        rows = [gpu_row(name, tree, place) for name in chosen(args.only)]
+        publish(f"compiled_{args.target}{suffix}", rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does it cost to see every step, or every hundredth?"""
+"""What does it cost to see every step, or every hundredth; and with `--average`, to average the weights?"""
 
 import argparse
 import gc
@@ -17,6 +17,11 @@ WRAPPERS = {
     "observe(every=100)": lambda tx: aj.observe(tx, 100),
     "observe(every=1)": aj.observe,
     "skip_spikes": aj.skip_spikes,
+}
+
+AVERAGES = {
+    "without": lambda tx: tx,
+    "with_average, bfloat16": lambda tx: aj.with_average(tx, aj.Ema(500), store="bfloat16"),
 }
 
 
@@ -42,10 +47,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tree", default="gpt2", choices=TREES)
     parser.add_argument("--updates", type=int, default=200, help="of each, in turns; a multiple of 100")
+    parser.add_argument("--average", action="store_true", help="what an average costs, in place of what watching does")
     args = parser.parse_args()
     shapes = TREES[args.tree]()
     grads = fill(shapes, 1, 0.02)
-    runs = {name: prepare(wrap, shapes, grads) for name, wrap in WRAPPERS.items()}
+    runs = {name: prepare(wrap, shapes, grads) for name, wrap in (AVERAGES if args.average else WRAPPERS).items()}
     gc.collect()
     for run, _ in runs.values():
         run()
@@ -74,7 +80,7 @@ def main():
             }
         )
         print(rows[-1], flush=True)
-    publish("observe_cost", rows)
+    publish("average_cost" if args.average else "observe_cost", rows)
 
 
 if __name__ == "__main__":

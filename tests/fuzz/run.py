@@ -14,11 +14,12 @@ import optax
 
 import adamw_jax as aj
 from tests.fuzz.simulator import Run
-from tests.fuzz.structures import NARROW, SHAPES, draw_numbers, draw_structure, flat, nested
+from tests.fuzz.structures import NARROW, SHAPES, draw_average, draw_numbers, draw_structure, flat, nested
 
 STEPS = 5
 """Updates from one edit to the next, in one compiled program."""
 EDITS = ("restart", "set_position", "reschedule", "carry_over", "convert_moments")
+"""Edits that follow each other in every order; `intervene`, which is made of them, is drawn."""
 
 
 class Difference(AssertionError):
@@ -117,16 +118,31 @@ class Case:
         self.state = aj.reschedule(self.state, schedule, count=count)
         self.run.reschedule(self.structure.setting(self.numbers), count)
 
+    def intervene(self):
+        """Freeze other leaves, or hold others; and average other leaves, with other numbers, or from now on."""
+        old = self.optimizer()
+        self.refrozen()
+        but = ((), ("bias",), ("kernel",))[self.rng.integers(3)]
+        average = self.structure.average or draw_average(lambda *values: values[self.rng.integers(len(values))], None)
+        self.structure = dataclasses.replace(self.structure, average=average, but=but)
+        new = draw_numbers(self.rng, self.structure)
+        self.numbers |= {name: new[name] for name in ("half-life", "power")}
+        self.state = aj.intervene(self.state, old, self.optimizer(), self.params).state
+        self.run.intervene(self.structure.setting(self.numbers))
+
     def carry_over(self):
         """Freeze other leaves, or hold others."""
+        self.refrozen()
+        self.state = aj.carry_over(self.state, self.optimizer().init(self.params))
+        self.run.carry_over(self.structure.setting(self.numbers))
+
+    def refrozen(self):
         frozen = ((), ("embed",), ("bias", "scale"))[self.rng.integers(3)]
         held = ()
         if self.structure.held:
             frozen, held = self.structure.frozen, (("body/kernel",), ("head/kernel",))[self.rng.integers(2)]
         self.structure = dataclasses.replace(self.structure, frozen=frozen, held=held)
-        self.state = aj.carry_over(self.state, self.optimizer().init(self.params))
         self.run.params = {path: np.asarray(p, np.float64) for path, p in flat(self.params).items()}
-        self.run.carry_over(self.structure.setting(self.numbers))
 
     def convert_moments(self):
         """Store the moments otherwise: wide as float32 in float64's place and back, or narrow in another form."""
@@ -208,6 +224,8 @@ class Case:
                 self.close("cycle", now.cycle, self.run.position.cycle, rtol=0, atol=0)
                 if now.eta >= 0:  # else the update that computes it has yet to be taken
                     self.close("eta", now.eta, self.run.eta(), rtol=1e-6, atol=1e-6)
+        if self.structure.average:
+            self.compare_averages(params, state, **tolerance)
         if "spikes" in self.structure.wrap:
             self.close("skipped", optax.tree.get(state, "skipped"), self.run.skipped, rtol=0, atol=0)
         if "observe" in self.structure.wrap and self.run.seen:
@@ -215,6 +233,17 @@ class Case:
                 for name, value in self.run.seen[row["path"]].items():
                     # Sums in float32, of updates that are differences of parameters near 1.
                     self.close(f"{row['path']} {name}", row[name], value, rtol=1e-3, atol=1e-6)
+
+    def compare_averages(self, params, state, **tolerance):
+        wanted = self.run.average.read(self.run.setting.averages, self.run.params)
+        try:
+            read = flat(aj.averaged(state, params))
+        except ValueError:
+            read = None
+        if (read is None) != (wanted is None):
+            raise Difference(f"the average has begun: library {read is not None}\n{self.structure}\n{self.numbers}")
+        for path, p in (wanted or {}).items():
+            self.close(f"average of {path}", read[path], p, **tolerance)
 
     def close(self, what, got, expected, **tolerance):
         self.compared += np.size(expected)
@@ -251,7 +280,7 @@ def possible(structure):
     found = [] if structure.schedule is None else ["set_position", "reschedule"]
     found += ["restart"] if structure.schedule in ("cosine", "falling") else []
     lion = any(kind == "lion" for _, kind, _ in structure.directions)
-    return found + ["carry_over"] + ([] if lion or len(structure.directions) > 1 else ["convert_moments"])
+    return found + ["carry_over", "intervene"] + ([] if lion or len(structure.directions) > 1 else ["convert_moments"])
 
 
 def narrow_structure(rng):

@@ -145,6 +145,81 @@ MEMORIES = {"adam": ("mu", "nu"), "amsgrad": ("mu", "nu", "nu_max"), "nadam": ("
             "lion": ("mu",)}  # fmt: skip
 
 
+# Averages of the weights.
+
+FALLS = {"linear": lambda x: 1 - x, "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2, "sqrt": lambda x: 1 - x**0.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Averages:
+    """What is averaged, by the docstrings of `Ema`, `CycleMean` and `DecayMerge`."""
+
+    kind: str
+    left_out: Callable[[str], bool]
+    half_life: float | None = None
+    start: int = 0
+    power: float | None = None
+    shape: str = "linear"
+    updates: int = 0
+    last: float = 0.2
+
+    def share(self, n):
+        """Return w of the n-th weights of an exponential average."""
+        shares = []
+        if self.half_life is not None:
+            b = 2 ** (-1 / self.half_life)
+            shares.append((1 - b) / (1 - b**n))
+        if self.power is not None:
+            shares.append(1 - (1 - 1 / n) ** (self.power + 1))
+        return max(shares)
+
+
+class Average:
+    """An average of a run's weights."""
+
+    def __init__(self, made):
+        self.made, self.n, self.mean, self.track = made, 0, {}, {}
+
+    def update(self, how, before, after, position):
+        """Take the weights before and after an update that was not skipped, from a position of the schedule."""
+        self.made += 1
+        if how.kind == "merge":
+            self.track[self.made - 1], self.track[self.made] = before, after
+            return
+        if how.kind == "ema":
+            self.n = self.n + 1 if self.made > how.start else 0
+            share = how.share(self.n) if self.n else 0.0
+        else:
+            ends = how.kind == "ends"
+            if not ends and self.n > max(position.t_cur, 0):  # weights of another cycle
+                self.n = 0
+            counts = position.t_cur == position.period - 1 if ends else position.t_cur >= 0
+            self.n += counts
+            share = counts / max(self.n, 1)
+        self.mean = {path: self.mean.get(path, 0.0) + share * (p - self.mean.get(path, 0.0)) for path, p in after.items()}
+
+    def read(self, how, params):
+        """Return the averaged weights; None where they have not begun or are not complete."""
+        mean = self.merged(how) if how.kind == "merge" else self.mean if self.n else None
+        return mean and {path: p if how.left_out(path) else mean[path] for path, p in params.items()}
+
+    def merged(self, how):
+        m = max(round(how.last * how.updates), 1)
+        first = how.updates - m
+        if self.made < how.updates or first not in self.track:
+            return None
+        merged = dict(self.track[first])
+        for j in range(1, m + 1):
+            now, old = self.track[first + j], self.track[first + j - 1]
+            merged = {path: p + FALLS[how.shape](j / m) * (now[path] - old[path]) for path, p in merged.items()}
+        return merged
+
+    def changed(self, old, new, paths):
+        """Go on with another setting: an average of further leaves begins anew."""
+        if any(old.left_out(path) and not new.left_out(path) for path in paths):
+            self.n, self.track = 0, {}
+
+
 @dataclasses.dataclass
 class Setting:
     """An optimizer with known numbers; functions of a path, or of a path and the count of updates made."""
@@ -170,6 +245,7 @@ class Setting:
     spikes: tuple[float, int] | None = None
     every: int | None = None
     narrow: bool = False
+    averages: Averages | None = None
 
 
 class Run:
@@ -186,6 +262,7 @@ class Run:
         self.memories = {path: self.blank(path) for path in self.params if not setting.frozen(path)}
         self.known, self.mean, self.variance, self.skipped, self.in_a_row, self.finite = 0, 0.0, 0.0, 0, 0, 0
         self.number, self.seen = 0, {}
+        self.average = Average(0)
 
     def blank(self, path):
         kind = self.setting.directions[self.setting.group(path)][0]
@@ -196,11 +273,11 @@ class Run:
     def update(self, gradients):
         setting, before = self.setting, self.params
         gradients = {path: np.asarray(g, np.float64) for path, g in gradients.items()}
-        if setting.spikes and self.is_spike(gradients):
-            updates = {path: np.zeros_like(p) for path, p in before.items()}
-        else:
-            updates = self.taken(gradients)
+        position, is_spike = self.position, bool(setting.spikes) and self.is_spike(gradients)
+        updates = {path: np.zeros_like(p) for path, p in before.items()} if is_spike else self.taken(gradients)
         self.params = {path: p + updates[path] for path, p in before.items()}
+        if setting.averages and not is_spike:
+            self.average.update(setting.averages, before, self.params, position)
         self.observe(before, gradients, updates)
 
     def taken(self, gradients):
@@ -312,8 +389,16 @@ class Run:
         self.setting = setting
         self.position = walked(setting.schedule, count)
 
+    def intervene(self, setting):
+        """Go on under a setting with other leaves frozen or held, or another average."""
+        if setting.averages and not self.setting.averages:
+            self.average = Average(self.count)
+        self.carry_over(setting)
+
     def carry_over(self, setting):
         """Go on under a setting with other leaves frozen or held."""
+        if setting.averages and self.setting.averages:
+            self.average.changed(self.setting.averages, setting.averages, self.params)
         fresh = Run(setting, self.params)
         whole = {path for path in fresh.memories if path not in self.memories}
         for group, (kind, _) in setting.directions.items():

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import adamw_jax as aj
-from tests.fuzz.simulator import Cosine, Plain, Setting
+from tests.fuzz.simulator import FALLS, Averages, Cosine, Plain, Setting
 
 SHAPES = {"embed/table": (4, 3), "body/kernel": (6, 5), "body/bias": (5,), "head/kernel": (5, 2), "scale": ()}
 PATTERNS = {"kernel": r"kernel", "body": r"^body", "embed": "embed|table", "all": "", "scale": "scale$"}
@@ -104,6 +104,9 @@ class Structure:
     steps: bool
     wrap: str
     storage: str | None = None
+    average: str | None = None
+    """Kind of average, and "half-life" and "power" of an exponential one, or the shape of a merge."""
+    but: tuple[str, ...] = ()
 
     # As the library takes it.
 
@@ -148,9 +151,24 @@ class Structure:
             accumulate = "steps" if self.steps else "gradients"
             one = made[""] if len(made) == 1 else made
             tx = aj.decoupled(one, alpha, accumulate=accumulate, **options)
+        if self.average and "inside" in self.wrap:
+            tx = self.averaged(tx, number)
         if "spikes" in self.wrap:
             tx = aj.skip_spikes(tx, sigma=number("sigma"), window=3)
+        if self.average and "inside" not in self.wrap:
+            tx = self.averaged(tx, number)
         return aj.observe(tx, 2) if "observe" in self.wrap else tx
+
+    def averaged(self, tx, number):
+        kind, *parts = self.average.split()
+        if kind == "ema":
+            half_life, power = (number(name) if name in parts else None for name in ("half-life", "power"))
+            how = aj.Ema(half_life, number("start"), power)
+        elif kind == "merge":
+            how = aj.DecayMerge(parts[0], number("run"), number("last"))
+        else:
+            how = aj.CycleMean(ends=kind == "ends")
+        return aj.with_average(tx, how, but=list(self.but) or None)
 
     def factor(self, numbers):
         if self.schedule == "cosine":
@@ -180,6 +198,13 @@ class Structure:
         def found(patterns):
             return lambda path: any(re.search(pattern, path) for pattern in patterns)
 
+        averages = None
+        if self.average:
+            kind, *parts = self.average.split()
+            half_life, power = (number(name) if name in parts else None for name in ("half-life", "power"))
+            shape = parts[0] if kind == "merge" else "linear"
+            of_run = int(number("run")), number("last")
+            averages = Averages(kind, found(self.but), half_life, int(number("start")), power, shape, *of_run)
         alpha = FUNCTIONS[self.alpha](np, *numbers["alpha"])
         schedule = None
         if self.schedule == "cosine":
@@ -216,6 +241,7 @@ class Structure:
             (number("sigma"), 3) if "spikes" in self.wrap else None,
             2 if "observe" in self.wrap else None,
             self.storage in NARROW,
+            averages,
         )
 
 
@@ -239,6 +265,12 @@ def draw_rule(rng, pair, choices=("number", "patterns", "function", "tree", "mat
         keys = SHAPES if spelling in ("function", "tree") else [""]
     # One number for all leaves is told apart from a schedule, which stands only inside of a rule.
     return Rule(spelling, tuple((str(k), ("number",) * (1 + pair) if spelling == "number" else kinds()) for k in keys))
+
+
+def draw_average(draw, schedule):
+    merges = [f"merge {shape}" for shape in FALLS]
+    cycles = ["cycle", "ends"] if schedule == "cosine" else []
+    return draw(None, None, "ema half-life", "ema power", "ema half-life power", *merges, *cycles)
 
 
 def draw_structure(rng, **fixed):
@@ -298,7 +330,9 @@ def draw_structure(rng, **fixed):
         "frozen": frozen,
         "held": held,
         "steps": (preset and kind == "momentum") or (not preset and draw(False, True)),
-        "wrap": draw("", "", "spikes", "observe", "observe spikes"),
+        "wrap": draw("", "", "spikes", "observe", "observe spikes", "inside spikes"),
+        "average": draw_average(draw, schedule),
+        "but": draw((), (), ("bias",), ("kernel",)),
     }
     return Structure(**(drawn | fixed))
 
@@ -327,6 +361,11 @@ def draw_numbers(rng, structure):
         "delta": (between(0.1, 2.0),),
         "peak": (0.1,),
         "sigma": (rng.uniform(3.0, 6.0),),
+        "half-life": (between(1.0, 8.0),),
+        "power": (rng.uniform(0.0, 3.0),),
+        "start": (rng.integers(0, 6),),
+        "run": (rng.integers(3, 14),),
+        "last": (rng.uniform(0.1, 1.0),),
     }
     if not structure.flags[1]:  # no further cycle begins
         numbers |= {"t_mult": (1.0,), "eta_max_decay": (1.0,)}
@@ -340,5 +379,5 @@ def draw_numbers(rng, structure):
                     a,
                     float(rng.integers(2, 12)) if kind == "switch" else between(0.1, 1.0),
                 )
-    whole = {"period", "warmup", "updates"}
+    whole = {"period", "warmup", "updates", "start", "run"}
     return {name: tuple(np.int32(x) if name in whole else np.float64(x) for x in xs) for name, xs in numbers.items()}
