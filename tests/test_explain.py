@@ -623,6 +623,14 @@ def test_a_rate_schedule_that_inject_hyperparams_hides_from_a_decay_is_refused()
     )
 
 
+def test_jax_scalars_are_known_numbers():
+    number = jnp.float32
+    options = {"weight_decay": {"w": number(1e-3)}, "lr_multipliers": {"w": number(0.5)}}
+    tx = aj.adamw(number(0.1), **options, multiplier_scales_decay=True, normalize_decay=jnp.int32(100))
+    (row,) = aj.explain(tx, {"w": jnp.ones((3, 2))}).rows
+    assert row["decay"] == pytest.approx(1e-3 * 0.5 / 10)
+
+
 def test_values_along_a_stack_count_as_their_largest():
     params = {"blocks": {"kernel": jnp.ones((3, 4, 4)), "bias": jnp.ones((3, 4))}, "head": jnp.ones((4, 2))}
     rates, decays = np.array([0.25, 0.5, 2.0]), np.array([0.01, 0.02, 0.03])

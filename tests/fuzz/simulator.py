@@ -196,7 +196,9 @@ class Average:
             counts = position.t_cur == position.period - 1 if ends else position.t_cur >= 0
             self.n += counts
             share = counts / max(self.n, 1)
-        self.mean = {path: self.mean.get(path, 0.0) + share * (p - self.mean.get(path, 0.0)) for path, p in after.items()}
+        self.mean = {
+            path: self.mean.get(path, 0.0) + share * (p - self.mean.get(path, 0.0)) for path, p in after.items()
+        }
 
     def read(self, how, params):
         """Return the averaged weights; None where they have not begun or are not complete."""
