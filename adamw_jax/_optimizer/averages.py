@@ -98,6 +98,9 @@ class CycleMean(Average):
 
         theta_bar = (theta_1 + ... + theta_n) / n       after n updates of the current cycle
 
+    In a warm-up it stays as it is. Where it holds more weights than the cycle has made updates, as after
+    `set_position`, it begins anew.
+
     Attributes:
       ends: average the weights after the last update of each cycle instead, over all cycles.
 

@@ -191,14 +191,13 @@ class Average:
             share = how.share(self.n) if self.n else 0.0
         else:
             ends = how.kind == "ends"
-            if not ends and self.n > max(position.t_cur, 0):  # weights of another cycle
-                self.n = 0
             counts = position.t_cur == position.period - 1 if ends else position.t_cur >= 0
+            if counts and not ends and self.n > position.t_cur:  # weights of another cycle
+                self.n = 0
             self.n += counts
             share = counts / max(self.n, 1)
-        self.mean = {
-            path: self.mean.get(path, 0.0) + share * (p - self.mean.get(path, 0.0)) for path, p in after.items()
-        }
+        old = self.mean or dict.fromkeys(after, 0.0)
+        self.mean = {path: old[path] + share * (p - old[path]) for path, p in after.items()}
 
     def read(self, how, params):
         """Return the averaged weights; None where they have not begun or are not complete."""
