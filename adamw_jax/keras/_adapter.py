@@ -163,8 +163,8 @@ class OptaxOptimizer(ReadableState):
         (parameters,) = map_leaves(_add, (), (parameters, updates))
         for key, variable in zip(trained.keys, trained.variables, strict=True):
             if id(variable) in given:
-                variable.assign(parameters[key])
-        trained.slots.write(state, set(given))
+                self.assign(variable, parameters[key])
+        trained.slots.write(state, set(given), self.assign)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments; of `tx` and its options what `adamw_jax`, optax and Keras can name."""

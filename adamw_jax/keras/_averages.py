@@ -104,12 +104,15 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         self.swap_on_epoch = swap_on_epoch
         self._swapped = contextlib.ExitStack()
 
-    def _swap(self) -> None:
+    def _put_back(self, logs: Any = None) -> None:
+        self._swapped.close()
+
+    def _swap(self, logs: Any = None) -> None:
         self._put_back()
         self._swapped.enter_context(averaged_weights(self.model, missing="params"))
 
-    def _put_back(self) -> None:
-        self._swapped.close()
+    on_test_begin = on_predict_begin = _swap
+    on_train_end = on_test_end = on_predict_end = _put_back
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Put back what an evaluation left that was cut short, and check the optimizer."""
@@ -124,23 +127,3 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         """Have the average in the model, if asked."""
         if self.swap_on_epoch:
             self._swap()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Put the weights back."""
-        self._put_back()
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        """Have the average in the model."""
-        self._swap()
-
-    def on_test_end(self, logs: Any = None) -> None:
-        """Put the weights back."""
-        self._put_back()
-
-    def on_predict_begin(self, logs: Any = None) -> None:
-        """Have the average in the model."""
-        self._swap()
-
-    def on_predict_end(self, logs: Any = None) -> None:
-        """Put the weights back."""
-        self._put_back()

@@ -1,6 +1,5 @@
 """The options that an `OptaxOptimizer` gives to its function of the rate, by the names of the model's weights."""
 
-import difflib
 import functools
 import inspect
 import json
@@ -15,8 +14,6 @@ from adamw_jax._tree import checks
 from adamw_jax.keras._option_rules import DECAYS, PER_WEIGHT, by_path, by_weight, exactly, paths_of, without_layers
 from adamw_jax.keras._weights import Weights
 from adamw_jax.keras._written import public_name, written
-
-_KERAS_NAMES = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "weight_decays": "weight_decay"}
 
 
 class Options:
@@ -46,9 +43,15 @@ class Options:
         self.saved: dict[str, Any] = {}
         self._by_weight: dict[str, list[Any]] = {}
         self.decays = self._own and any(not _is_zero(self.given.get(name)) for name in DECAYS)
-        self._names = self._checked_names()
+        if "learning_rate" in self.given:
+            raise TypeError("`options` must not have the learning rate: pass `learning_rate=`, got it among them")
         self._made = {name: _made(value) if name == "direction" else value for name, value in self.given.items()}
-        if self._own:
+        if not self._own:
+            try:
+                inspect.signature(function).bind_partial(**self.given)
+            except TypeError as error:
+                raise TypeError(f"`options` must be arguments of {_name_of(function)}: {error}") from error
+        else:
             # The core's own checks, as far as they need no weights.
             tx = self._call(rate if checks.is_number(rate) else lambda count: 1.0, without_layers(self._made))
             plan = plan_of(tx)
@@ -57,25 +60,9 @@ class Options:
                 coupling: Any = coupling_of(self.given["coupling"])
                 self._made["coupling"] = replace(coupling, peak=plan.factor.coupling.peak)
 
-    def _checked_names(self) -> inspect.Signature:
-        name = getattr(self._function, "__name__", type(self._function).__name__)
-        signature = inspect.signature(self._function)
-        if "learning_rate" in self.given:
-            raise TypeError("`options` must not have the learning rate: pass `learning_rate=`, got it among them")
-        every = [each for each in signature.parameters if each != "learning_rate"]
-        takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
-        for unknown in [each for each in self.given if each not in every and not takes_any]:
-            nearest = difflib.get_close_matches(_KERAS_NAMES.get(unknown, unknown), every, n=3, cutoff=0.0)
-            raise TypeError(
-                f"`options` must be arguments of {name}, got {unknown!r}; the nearest are "
-                f"{', '.join(map(repr, nearest))}"
-            )
-        return signature
-
     def _call(self, rate: Any, options: Mapping[str, Any]) -> Any:
-        if "learning_rate" in self._names.parameters:
-            return self._function(learning_rate=rate, **options)
-        return self._function(rate, **options)
+        by_name = "learning_rate" in inspect.signature(self._function).parameters
+        return self._function(learning_rate=rate, **options) if by_name else self._function(rate, **options)
 
     def resolve(self, weights: Weights, excluded: Sequence[bool]) -> None:
         """Give every rule by name one value per weight.
@@ -139,6 +126,10 @@ class Options:
         texts = {name: _text(self.given[name]) for name in self._by_weight}
         kept = {name: {"of": text, "by": written(self._by_weight[name])} for name, text in texts.items() if text}
         return {"shapes": self._shapes} | kept if kept else {}
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _is_zero(value: Any) -> bool:

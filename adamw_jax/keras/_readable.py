@@ -78,7 +78,8 @@ class ReadableState(LoadableOptimizer):
 
     def set_optax_state(self, state: Any) -> None:
         """Take a state, such as `adamw_jax.restart(optimizer.optax_state())` returns."""
-        self._built().slots.write(state, {id(variable) for variable in self._fitting().variables})
+        trained = self._built()
+        trained.slots.write(state, {id(variable) for variable in trained.variables}, self.assign)
 
     def swap_in_average(self, missing: str) -> bool:
         """Put the average into the variables, in buffers of its own; return whether it was not there already.

@@ -40,12 +40,12 @@ class Slots:
             ],
         )
 
-    def write(self, state: Any, updated: Collection[int]) -> None:
-        """Assign the state, except leaves of trainable variables that are not in `updated`."""
+    def write(self, state: Any, updated: Collection[int], assign: Callable[[Any, Any], None]) -> None:
+        """Give the state to `assign`, by Variable, except leaves of trainable variables that are not in `updated`."""
         leaves = jax.tree.leaves(state)
         for leaf, variable, owner in zip(leaves, self.variables, self.owners, strict=True):
             if isinstance(variable, keras.Variable) and (owner is None or owner in updated):
-                variable.assign(_data(leaf)[0])
+                assign(variable, _data(leaf)[0])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What AdamW, NadamW and SGDW share: keras-adamw's arguments, translated onto the presets' options."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,6 +65,11 @@ class DecoupledOptimizer(ReadableOptimizer):
         `autorestart` without annealing; at `build`, a key that means no weight, or a sequence of another length than
         the trainable variables; an attribute that cannot be set.
     """
+
+    _function: Callable[..., optax.GradientTransformation]
+    """The preset."""
+    _own_names: Mapping[str, str]
+    """{option of the class: argument of the preset}."""
 
     def __init__(
         self,
@@ -141,7 +146,7 @@ class DecoupledOptimizer(ReadableOptimizer):
 
     def _preset(self, learning_rate: Any) -> optax.GradientTransformation:
         decays, multipliers = self._rules.by_key(self._decaying)
-        return self._direction(
+        return self._function(
             self._rate(learning_rate, self.iterations),
             weight_decay=decays,
             normalize_decay=self.total_iterations_wd or None,
@@ -149,10 +154,8 @@ class DecoupledOptimizer(ReadableOptimizer):
             schedule=self._schedule(),
             coupling=self.coupling,
             moment_dtype=self.moment_dtype,
+            **{name: self._options[given] for given, name in self._own_names.items()},
         )
-
-    def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        raise NotImplementedError
 
     def _bind(self, state: Any, keys: Sequence[str]) -> tuple[dict[str, list[int]], dict[int, Any]]:
         # Constants stand for what is given (all counts are Keras's iterations), what no update asks for (the latest

@@ -1,10 +1,11 @@
 """AdamW, NadamW and SGDW for `keras.Model`, with keras-adamw's arguments."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import keras
-import optax
 
 from adamw_jax._optimizer import presets
 from adamw_jax.keras._adamw._decoupled import DecoupledOptimizer
@@ -36,6 +37,9 @@ class AdamW(DecoupledOptimizer):
     (0, 1.0)
     """
 
+    _function = staticmethod(partial(presets.adamw, epsilon_hat=True))
+    _own_names: Mapping[str, str] = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "amsgrad": "amsgrad"}
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -49,17 +53,6 @@ class AdamW(DecoupledOptimizer):
     ) -> None:
         own = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "amsgrad": amsgrad}
         super().__init__(learning_rate, own, name=name, **options)
-
-    def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        return presets.adamw(
-            learning_rate,
-            b1=self.beta_1,
-            b2=self.beta_2,
-            eps=self.epsilon,
-            epsilon_hat=True,
-            amsgrad=self.amsgrad,
-            **options,
-        )
 
     def _correction(self, count: Any) -> Any:
         return jnp.sqrt(1 - self.beta_2**count) / (1 - self.beta_1**count)
@@ -81,6 +74,14 @@ class NadamW(DecoupledOptimizer):
     Source: Dozat 2016, as in keras-adamw's `optimizers.py` and in torch.optim.NAdam.
     """
 
+    _function = staticmethod(presets.nadamw)
+    _own_names: Mapping[str, str] = {
+        "beta_1": "b1",
+        "beta_2": "b2",
+        "epsilon": "eps",
+        "schedule_decay": "momentum_decay",
+    }
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -94,16 +95,6 @@ class NadamW(DecoupledOptimizer):
     ) -> None:
         own = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "schedule_decay": schedule_decay}
         super().__init__(learning_rate, own, name=name, **options)
-
-    def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        return presets.nadamw(
-            learning_rate,
-            b1=self.beta_1,
-            b2=self.beta_2,
-            eps=self.epsilon,
-            momentum_decay=self.schedule_decay,
-            **options,
-        )
 
 
 @_register
@@ -120,6 +111,9 @@ class SGDW(DecoupledOptimizer):
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 1, with the arguments of keras-adamw 1.38.
     """
 
+    _function = staticmethod(presets.sgdw)
+    _own_names: Mapping[str, str] = {"momentum": "momentum", "nesterov": "nesterov"}
+
     def __init__(
         self,
         learning_rate: Any = 0.01,
@@ -130,6 +124,3 @@ class SGDW(DecoupledOptimizer):
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, {"momentum": momentum, "nesterov": nesterov}, name=name, **options)
-
-    def _direction(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-        return presets.sgdw(learning_rate, momentum=self.momentum, nesterov=self.nesterov, **options)
