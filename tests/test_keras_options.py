@@ -206,7 +206,7 @@ def test_bad_options_are_refused_when_they_are_given(name):
 
 
 def test_what_does_not_go_with_options_names_itself():
-    with pytest.raises(TypeError, match="`options` must be arguments of lion: .*unexpected keyword argument 'beta'"):
+    with pytest.raises(TypeError, match=r"`options` must be arguments of lion: .*unexpected keyword argument 'beta'"):
         OptaxOptimizer(optax.lion, 0.1, options={"beta": 0.9})
     with pytest.raises(TypeError, match="`options` are for a function `tx`"):
         OptaxOptimizer(optax.adam(0.1), options={"b1": 0.9})
