@@ -20,7 +20,7 @@ SAMPLES = 2**20
 
 
 def values_at(value: ScalarOrSchedule | None, counts: np.ndarray) -> np.ndarray:
-    """Return the values of a schedule, of a number, or the largest of an array, at some counts; None is 1.
+    """Return the values at some counts of a schedule, or of a number (of an array, its largest); None is 1.
 
     >>> values_at(lambda count: jnp.minimum(count, 2), np.array([0, 3]))
     array([0., 2.])
@@ -45,7 +45,7 @@ def largest_at(value: ScalarOrSchedule, counts: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-    """The scalars of the updates that some counts precede, in a run in which nobody moves the position.
+    """The scalars of the updates after some counts, in a run without moves of the position by hand.
 
     Attributes:
       counts: updates made before, an array of integers.
@@ -104,7 +104,7 @@ def grows(schedule: ScalarOrSchedule | None) -> bool:
 def factors_of_run(
     learning_rate: ScalarOrSchedule, schedule: ScalarOrSchedule | None, factor: DecayFactor, updates: Scalar | None
 ) -> Factors:
-    """Return the scalars at counts of a run among which each of them has its peak."""
+    """Return the scalars at counts of a run that contain the peak of each scalar."""
     counts = counts_of(updates)
     restarts = schedule if isinstance(schedule, WarmRestarts) else None
     if restarts is not None and not callable(learning_rate):

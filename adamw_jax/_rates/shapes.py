@@ -91,14 +91,7 @@ def linear(updates: Scalar, warmup: Scalar = 0, end: Scalar = 0.0) -> Schedule:
         k < warmup     eta_k = k / warmup
         else           eta_k = end + (1 - end) (1 - x),   x = min((k - warmup) / (updates - warmup), 1)
 
-    Args:
-      updates, warmup, end: as in `cosine`.
-
-    Returns:
-      A callable from the count k of updates made to the factor in [0, 1].
-
-    Raises:
-      ValueError, TypeError: as `cosine`.
+    Args, Returns, Raises: as `cosine`.
 
     Source: Bergsma et al., "Straight to Zero", arXiv 2502.15938.
 

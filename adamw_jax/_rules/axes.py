@@ -1,4 +1,4 @@
-"""Axes that are given once, to an optimizer, and reach the stages inside; matrices side by side in one leaf."""
+"""Axes that an optimizer hands to its stages; matrices side by side in one leaf."""
 
 import contextvars
 import math
@@ -15,16 +15,11 @@ from adamw_jax._tree.stage import params_or_updates
 from adamw_jax._tree.typing import Params, Updates
 
 _AROUND: contextvars.ContextVar[Mapping[str, Leaf] | None] = contextvars.ContextVar("axes", default=None)
-"""The leaves of the optimizer around a stage: optax's wrappers in between pass extra arguments to `update` only."""
+"""The leaves of the optimizer around a stage. An extra argument would not do: optax passes none to `init`."""
 
 
 def with_axes(axes: Any, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Tell the stages inside which axes of the leaves are stack, inputs and outputs.
-
-    Args:
-      axes: as in `leaves_of`; None leaves it to names and numbers of axes.
-      inner: the stages: those that ask `leaves_inside` without axes of their own get these.
-    """
+    """Give `axes`, as in `leaves_of`, to the stages inside that ask `leaves_inside` without axes; None gives none."""
     inner = optax.with_extra_args_support(inner)
     if axes is None:
         return inner
@@ -48,7 +43,7 @@ def with_axes(axes: Any, inner: optax.GradientTransformation) -> optax.GradientT
 
 
 def leaves_inside(tree: chex.ArrayTree, axes: Any) -> list[Leaf]:
-    """Return the `Leaf` of every leaf: by `axes`, else by the axes of the optimizer around, else by names."""
+    """Return the `Leaf` of every leaf: by `axes`, else by those of the optimizer around, else by names."""
     around = _AROUND.get()
     if axes is not None or around is None:
         return leaves_of(tree, axes)

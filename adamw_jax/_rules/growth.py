@@ -19,10 +19,9 @@ class Grown(NamedTuple):
     Attributes:
       leaf: path, shape, role and axes.
       row: its row in a table of `Rule`: "matrix", "head", "embedding", "vector" or "scalar".
-      width: the growth of its inputs, or where it has none, or only its outputs grow, of its features.
+      width: the growth of its inputs; of its features where it has no inputs, or only its outputs grow.
       stack: the growth of its stacks.
-      like: the indices of the leaves of the smaller model to which it corresponds: more than one for a block that only
-        the larger model has.
+      like: indices of the corresponding leaves of the smaller model, several for a block that only the larger one has.
     """
 
     leaf: Leaf
@@ -69,10 +68,10 @@ def _product(growth: list[float], letters: str, letter: str) -> float:
 
 
 def _told_by_growth(growth: list[float], guess: bool) -> tuple[float, float] | None:
-    """Return the growth of inputs and of outputs where the axes that grow tell it; None where they do not.
+    """Return the growths of inputs and outputs as far as the growing axes show them; else None.
 
-    The last axis is outputs whatever the others are. With `guess`, the growing axes are parted where both sides grow
-    alike, as in (in, heads, head_dim) and (heads, head_dim, out).
+    The last axis is outputs. With `guess`, inputs end where both sides grow by one factor, as in (in, heads, head_dim)
+    and (heads, head_dim, out).
     """
     growing = [axis for axis, factor in enumerate(growth) if factor != 1]
     total = math.prod(growth)
@@ -135,9 +134,8 @@ def growth_of(
     Args:
       base_params, params: the parameters of the two models, or their shapes.
       axes: see `leaves_of`.
-      deeper: whether they have different numbers of blocks: a block "blocks/3" that only one model has corresponds to
-        those of other numbers.
-      guess: whether the axes that grow may tell the inputs of a matrix where names do not.
+      deeper: whether the numbers of blocks differ, so that "blocks/3" of one model corresponds to any "blocks/<n>".
+      guess: whether the growing axes decide which are a matrix's inputs where names do not, see `_told_by_growth`.
       names: of the caller, and of its arguments for the small model and the large one, for the errors.
 
     Raises:

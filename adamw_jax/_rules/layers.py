@@ -35,7 +35,7 @@ def layerwise_multipliers(
       params: the parameters, or any tree of their structure; with `axes`, of their shapes.
       rate: the factor per layer, in (0, 1].
       depth: a regular expression whose first group reads a block's number from the path, as in r"block_(\\d+)/". Leaves
-        in a stack need none, and beside them no number counts unless `depth` is given.
+        in a stack need none; where there are such leaves, numbers in paths are read only with a `depth`.
       first: a regular expression for what comes before the first block, such as embeddings; None: nothing does.
       axes: letters that say which leaves are stacks of layers, as scanned ones are: {"blocks/": "sio"}. `decoupled`
         takes the same.
@@ -108,12 +108,11 @@ def width_multipliers(
         r = base fan-in / fan-in         of matrices and heads; 1 for embeddings, biases, scales, norms, vectors
 
     This is the part of `transfer` that depends on the width alone, by the same table (rule "mup"). The fan-in is the
-    product of the axes that are inputs by names, or by `axes`; where neither tells, the axes that grow are parted where
-    both sides grow alike, as in (in, heads, head_dim), and the left side is the inputs. Where only the outputs grow,
-    r = 1.
+    product of the axes that are inputs by names, or by `axes`. Without either, inputs are the axes on the left up to
+    where both sides grow by one factor, as in (in, heads, head_dim). Where only the outputs grow, r = 1.
 
     Args:
-      params: the parameters of the model to be trained; shapes are all that is read.
+      params: the parameters of the model to be trained, or their shapes.
       base_params: those of the model whose learning rate was tuned, of the same structure.
       fan_in_axis: -2 for kernels (..., inputs, outputs) as in Flax and Keras, convolutions and attention among them; 1
         for weights (outputs, inputs, ...) as in Equinox and PyTorch, and 0 or -1 likewise: that axis is the inputs'.

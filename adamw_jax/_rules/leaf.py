@@ -46,9 +46,9 @@ class Leaf:
 
 
 def is_matrix(path: str, leaf: Any) -> bool:
-    """Return True if a leaf has two or more axes, and a name that is no bias's, scale's or norm's.
+    """Return True if a leaf has two or more axes, and its name is not that of a bias, a scale or a norm.
 
-    The biases of attention heads (heads, head_dim) and stacked scales (layers, width) have two axes and are none.
+    Biases of attention heads (heads, head_dim) and stacked scales (layers, width) have two axes and are no matrices.
 
     >>> leaf = jnp.ones((4, 8))
     >>> [is_matrix(path, leaf) for path in ("query/kernel", "query/bias", "norms/scale", "LayerNorm_0/weight")]
@@ -111,11 +111,10 @@ def leaves_of(params: chex.ArrayTree, axes: Any = None) -> list[Leaf]:
 
     Args:
       params: the parameters, or their shapes.
-      axes: a rule that overrides the names: letters for all matrices; {pattern: letters}, of which the first pattern
-        found in the path decides; a function (path, leaf) -> letters; a tree of letters. An
-        `optax.contrib.MuonDimensionNumbers` is taken for letters (reduction_axis is i, output_axis is o, the others are
-        s). Where the rule gives None, or no pattern is found, the name decides. The letters of a stack's matrices hold
-        for its vectors, too: "sio" makes (layers, features) "so".
+      axes: letters for all matrices, or a rule that gives them: {pattern: letters}, (path, leaf) -> letters, or a tree;
+        the name decides where it gives None or no pattern is found. In `optax.contrib.MuonDimensionNumbers`,
+        reduction_axis is i, output_axis o, the others s. The letters of a stack's matrices hold for its vectors, too:
+        "sio" makes (layers, features) "so".
 
     Raises:
       ValueError: letters other than s, i, o; without i or o; not one per axis of a matrix; a pattern that finds
@@ -140,11 +139,7 @@ def leaves_of(params: chex.ArrayTree, axes: Any = None) -> list[Leaf]:
 
 
 def require_axes(name: str, leaf: Leaf) -> str:
-    """Return the letters of a leaf's axes, which has inputs and outputs.
-
-    Args:
-      name: of the caller's argument or stage, for the error.
-      leaf: from `leaves_of`.
+    """Return the letters of the axes of a leaf with inputs and outputs, for the argument or stage `name`.
 
     Raises:
       ValueError: the axes are not known, or the leaf is a vector.

@@ -13,17 +13,13 @@ from adamw_jax._tree.typing import Mask
 
 
 def resolve_mask(name: str, mask: Mask, params: chex.ArrayTree) -> list[bool]:
-    """Return one flag per leaf of `params`, in the order of `jax.tree.leaves`.
+    """Return one flag per leaf of `params`, in the order of `jax.tree.leaves`, for the argument `name`.
 
-    Args:
-      name: of the caller's argument, for the errors.
-      mask: a pattern, or a sequence of patterns, for the leaves in whose path one of them is found; or rules as in
-        `resolve_rules` whose values are True or False, False where no pattern matches. No patterns find no leaf.
-      params: the parameters, or any tree of their structure.
+    A mask is a pattern or a sequence of patterns, True for the leaves in whose path one of them is found; or rules as
+    in `resolve_rules` whose values are True or False, False where no pattern matches.
 
     Raises:
-      ValueError, TypeError: as `resolve_rules`; a value other than True and False; an empty pattern, which would be
-        found everywhere.
+      ValueError, TypeError: as `resolve_rules`; a value other than True and False; an empty pattern.
 
     >>> resolve_mask("freeze", "embed", {"embed": 0.0, "head": 0.0})
     [True, False]

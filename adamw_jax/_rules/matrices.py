@@ -45,14 +45,14 @@ class _Matrices:
 
 
 def matrices(value: Value, but: str | Sequence[str] | None = None) -> _Matrices:
-    """Return the rule that gives `value` to what has two or more axes and is no bias, scale or norm, and 0 to the rest.
+    """Return the rule that gives `value` to matrices, and 0 to biases, scales and norms.
 
-    It is what "decay everything except biases and norms" usually means. Names and axes decide together: shapes alone
-    would take the biases of attention heads, and stacked scales, for matrices.
+    Names and axes decide together: shapes alone would take the biases of attention heads, and stacked scales, for
+    matrices.
 
     Args:
       value: a number or schedule, or for a decay the pair (l1, l2); >= 0.
-      but: a pattern, or patterns, for matrices that get 0 all the same, such as embeddings.
+      but: a pattern, or patterns, of matrices that get 0, too, such as embeddings.
 
     Returns:
       A rule (path, leaf) -> value, for `weight_decay` and `proximal_l1`.

@@ -16,7 +16,7 @@ LIKE = ("adam", "muon", "momentum")
 
 
 class Exponents(NamedTuple):
-    """What a number is multiplied by: m_N^width m_L^depth m_B^batch m_D^tokens, and who says so.
+    """The exponents of a factor m_N^width m_L^depth m_B^batch m_D^tokens, and their source.
 
     m_N is the growth of a matrix's inputs, or of another leaf's features; m_L that of the number of residual blocks,
     m_B that of the batch, m_D that of the tokens (or examples) of the run.
@@ -81,8 +81,8 @@ class Rule:
       branch: the exponent of depth of the factor in front of each residual branch, for the notes.
       init: {role: exponent of width} of the standard deviation of initial weights, for the notes.
       logits: the exponent of width of a factor in front of the logits, for the notes.
-      about: what the rule says more of than its exponents show: "width" where no number depends on it.
-      source: who says so, where a row does not tell.
+      about: what the rule covers without an exponent: "width" where no number depends on it.
+      source: of the rows that have none of their own.
       remarks: texts for the notes.
 
     Source: `transfer` tells that of each rule it has a name for.
@@ -123,8 +123,7 @@ class Rule:
     def exponents(self, quantity: str, role: str = "", like: str = "adam") -> Exponents:
         """Return the exponents of "rate", "decay", "eps", "b1" (of 1 - b1) or "b2" for a role and a kind of direction.
 
-        Without a row for "muon" or "momentum", the rate's exponents are Adam's but those that the kind decides
-        (`_KINDS`), and a velocity keeps its momentum.
+        Without a row for "muon" or "momentum", the rate's are Adam's changed by `_KINDS`, and b1 of a velocity stays.
         """
         table: dict[str, Exponents] = getattr(self, quantity)
         own = (f"{like} {role}".strip(), like) if like != "adam" else ()
@@ -139,13 +138,13 @@ class Rule:
 
 
 def _for_muon(role: str, row: Exponents) -> Exponents:
-    """An orthogonalized step times sqrt(max(1, out / in)) has one spectral size at every width."""
+    """Return Adam's row for a step times sqrt(max(1, out / in)), whose spectral size is the same at every width."""
     source = f"{row.source}; width: derived, the step's spectral size"
     return row._replace(width=0.0, source=source) if role == "matrix" else row
 
 
 def _for_momentum(role: str, row: Exponents) -> Exponents:
-    """muP's column for SGD; and a step that knows the gradient's size needs the square of Adam's factor for a batch."""
+    """Return muP's column for SGD; a step that grows with the gradient needs Adam's factor of a batch squared."""
     width = {"matrix": 0.0, "head": -1.0}.get(role, 1.0)
     return row._replace(width=width, batch=2 * row.batch, source="2203.03466 (width), 1706.02677 (batch)")
 
@@ -154,7 +153,7 @@ _KINDS = {"muon": _for_muon, "momentum": _for_momentum}
 
 
 def power(growth: Any, exponent: float) -> Any:
-    """Return growth^exponent: 1 where either says so, so that nothing that does not grow is rounded."""
+    """Return growth^exponent, exactly 1 where nothing grows."""
     if exponent == 0 or checks.equals(growth, 1):
         return 1.0
     return growth if exponent == 1 else growth**exponent
@@ -180,7 +179,7 @@ class Growth(NamedTuple):
         return math.prod(self.parts(exponents, width))
 
     def key(self, exponents: Exponents, width: Any = 1.0) -> tuple[Any, ...]:
-        """Return what two leaves have in common whose factors are the same, whether the growths are known or not."""
+        """Return a key that is equal for leaves with one factor, also where the growths are traced."""
         grown = zip((width, *self), exponents[:4], strict=True)
         powers = tuple(0.0 if checks.equals(growth, 1) else exponent for growth, exponent in grown)
         return (width if powers[0] else 1.0, *powers)
@@ -192,8 +191,6 @@ def combined(*terms: tuple[float, Exponents]) -> Exponents:
     >>> combined((1, Exponents(batch=1)), (-1, Exponents(batch=0.5))).batch
     0.5
     """
-
-    def total(key: str) -> float:
-        return sum(times * float(getattr(exponents, key)) for times, exponents in terms)
-
-    return Exponents(total("width"), total("depth"), total("batch"), total("tokens"), terms[0][1].source)
+    columns = zip(*(exponents[:4] for _, exponents in terms), strict=True)
+    sums = [sum(times * float(e) for (times, _), e in zip(terms, column, strict=True)) for column in columns]
+    return Exponents(*sums, source=terms[0][1].source)

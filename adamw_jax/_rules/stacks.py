@@ -36,9 +36,7 @@ def values_of(
 ) -> list[Any]:
     """Return one checked value per leaf, see `resolve_rules`; arrays in a shape that broadcasts against their leaves.
 
-    Args:
-      name, rules, params, check, default: of `resolve_rules`.
-      axes: see `leaves_of`. Where neither it nor a name tells a leaf's axes, the first is the stack's.
+    The stack's axes are those of `axes`, see `leaves_of`, or of the name, else the first.
 
     Raises:
       ValueError: an array of another length than the stack, or for a leaf without a stack.
