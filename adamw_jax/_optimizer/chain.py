@@ -4,24 +4,21 @@ from typing import Any
 
 import optax
 
+from adamw_jax._decay import DecayFactor, add_decoupled_decay, hold_norm as held, soft_threshold
 from adamw_jax._decay.coupling import Schedule, coupling_of
-from adamw_jax._decay.decay import add_decoupled_decay
-from adamw_jax._decay.factor import DecayFactor
 from adamw_jax._decay.forms import Decoupled, form_of
 from adamw_jax._decay.held import Norms
-from adamw_jax._decay.norms import hold_norm as held
-from adamw_jax._decay.proximal import soft_threshold
 from adamw_jax._direction.by_path import directions
 from adamw_jax._optimizer.factors import largest_rate
 from adamw_jax._optimizer.optimizer import Optimizer, made_per_tree, make_of
 from adamw_jax._optimizer.options import with_options_of
 from adamw_jax._optimizer.plan import Plan
-from adamw_jax._rates.owner import with_learning_rate, with_schedule
-from adamw_jax._rates.scale import negate, scale_by_rates
+from adamw_jax._rates import scale_by_rates, with_learning_rate, with_schedule
+from adamw_jax._rates.scale import negate
+from adamw_jax._rules import freeze_where, scale_by_multipliers, without_moments
 from adamw_jax._rules.axes import with_axes
-from adamw_jax._rules.freezing import freeze_where, hide_frozen, without_moments
-from adamw_jax._rules.multipliers import scale_by_multipliers
-from adamw_jax._storage.params import round_to_params
+from adamw_jax._rules.freezing import hide_frozen
+from adamw_jax._storage import round_to_params
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import with_fitting_state
 from adamw_jax._tree.typing import Directions, Mask, Rules, Scalar, ScalarOrSchedule

@@ -4,10 +4,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from adamw_jax._direction.adam import scale_by_adam
-from adamw_jax._direction.amsgrad import scale_by_amsgrad
-from adamw_jax._direction.momentum import scale_by_momentum
-from adamw_jax._direction.nadam import scale_by_nadam
+from adamw_jax._direction import scale_by_adam, scale_by_amsgrad, scale_by_momentum, scale_by_nadam
 from adamw_jax._optimizer.chain import decoupled
 from adamw_jax._optimizer.optimizer import Optimizer
 from adamw_jax._optimizer.options import Options, with_options_of

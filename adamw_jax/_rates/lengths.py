@@ -24,25 +24,19 @@ def _cycle_ends(schedule: WarmRestarts, updates: int) -> list[int] | None:
     return ends[1:]
 
 
-def _ends_at(schedule: Any, updates: int) -> bool:
-    """Return True if a function of the count changes until a run of so many updates ends, and not afterwards."""
+def _length_of(schedule: Any, old: int, new: int) -> int | None:
+    """Return `old` if a function of the count stops changing there, or where it becomes 0 before `new`; else None."""
     try:
-        before, *after = (float(schedule(n)) for n in (updates * 9 // 10, updates, updates + 1, 2 * updates))
-    except (TypeError, AttributeError):  # a function that wants an array, or that traced numbers decide
-        return False
-    return len(set(after)) == 1 and not np.isclose(before, after[0])
-
-
-def _first_zero(schedule: Any, updates: int) -> int | None:
-    """Return the update from which on a function of the count is 0, if that is before a run ends; else None."""
-    try:
-        if any(float(schedule(n)) != 0 for n in (updates - 1, updates - 2)):
+        before, *after = (float(schedule(n)) for n in (old * 9 // 10, old, old + 1, 2 * old))
+        if len(set(after)) == 1 and not np.isclose(before, after[0]):
+            return old
+        if any(float(schedule(n)) != 0 for n in (new - 1, new - 2)):
             return None
-        low, high = 0, updates - 2
+        low, high = 0, new - 2
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if float(schedule(middle)) == 0 else (middle + 1, high)
-    except (TypeError, AttributeError):
+    except (TypeError, AttributeError):  # a function that wants an array, or that traced numbers decide
         return None
     return low or None
 
@@ -76,7 +70,7 @@ def check_length(name: str, schedule: Any, before: Any, after: Any) -> None:
         near = int(own)
         remedy = f"{dataclasses.replace(schedule, arguments={**schedule.arguments, 'updates': new})!r}"
     else:
-        found = old if _ends_at(schedule, old) else _first_zero(schedule, new)
+        found = _length_of(schedule, old, new)
         if found is None:
             return
         near, remedy = found, "one of that length"

@@ -56,8 +56,7 @@ def matrix_axes(leaf: Leaf) -> tuple[int, ...]:
     >>> matrix_axes(Leaf("w", (12, 4, 8), "matrix", "sio", "name 'w'"))
     (1, 2)
     """
-    letters = leaf.axes or "o" * len(leaf.shape)
-    return tuple(axis for axis, letter in enumerate(letters) if letter != "s")
+    return tuple(axis for axis, letter in enumerate(leaf.axes or "o" * len(leaf.shape)) if letter != "s")
 
 
 def check_split(split: Any) -> None:
@@ -85,17 +84,15 @@ def widths_of(split: Any, leaves: Sequence[Leaf]) -> list[tuple[int, ...]]:
         found, values = match_patterns("split", tuple(split), paths), list(split.values())
 
     def widths(leaf: Leaf, value: Any) -> tuple[int, ...]:
-        axes = leaf.axes or ""
-        if "o" not in axes:
+        if not leaf.sizes("o"):
             return ()
-        length = leaf.shape[axes.index("o")]
+        length, *others = leaf.sizes("o")
         sizes = tuple(map(int, value)) if isinstance(value, Sequence) else (length // int(value),) * int(value)
         if sum(sizes) != length:
             raise ValueError(
-                f"`split` must make up the {length} outputs of {leaf.path!r}, of shape {leaf.shape} and axes {axes!r}, "
-                f"got {value!r}"
+                f"`split` must make up the {length} outputs of {leaf.path!r}, of shape {leaf.shape} and axes "
+                f"{leaf.axes!r}, got {value!r}"
             )
-        others = [n for n, letter in zip(leaf.shape, axes, strict=True) if letter == "o"][1:]
         return tuple(size * math.prod(others) for size in sizes)
 
     rows = zip(leaves, found, strict=True)

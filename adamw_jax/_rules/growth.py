@@ -99,8 +99,7 @@ def _grown(names: tuple[str, str, str], leaf: Leaf, base: tuple[int, ...], like:
         raise ValueError(f"`{large}` must not have empty leaves, got {leaf.shape} and {base} at {leaf.path!r}")
     growth = [new / old for new, old in zip(leaf.shape, base, strict=True)]
     if leaf.role not in MATRICES:
-        stacks = "" if leaf.axes is None else leaf.axes
-        stack = _product(growth, stacks, "s") if stacks else 1.0
+        stack = _product(growth, leaf.axes, "s") if leaf.axes else 1.0
         return Grown(leaf, "scalar" if leaf.role == "scalar" else "vector", math.prod(growth) / stack, stack, like)
     told = None if leaf.axes is not None else _told_by_growth(growth, guess)
     if told is None:

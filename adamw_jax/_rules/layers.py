@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamw_jax._rules.growth import growth_of
-from adamw_jax._rules.leaf import Leaf, leaves_of
+from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._rules.scaling import Growth
 from adamw_jax._rules.scaling_tables import MUP
 from adamw_jax._tree import checks
@@ -61,7 +61,7 @@ def layerwise_multipliers(
     """
     checks.check_number("rate", rate, low=0, high=1, open_low=True)
     paths = leaf_paths(params)
-    stacks = [()] * len(paths) if axes is None else [_stack(leaf) for leaf in leaves_of(params, axes)]
+    stacks = [()] * len(paths) if axes is None else [leaf.sizes("s") for leaf in leaves_of(params, axes)]
     numbered = depth != DEPTH or not any(stacks)
     if numbered:
         match_patterns("depth", (depth,), paths)
@@ -93,11 +93,6 @@ def layerwise_multipliers(
     top = 1 + max((int(np.max(layer)) for layer in layers if layer is not None), default=0)
     values = [1.0 if layer is None else rate ** (top - layer) for layer in layers]
     return jax.tree.unflatten(jax.tree.structure(params), values)
-
-
-def _stack(leaf: Leaf) -> tuple[int, ...]:
-    """Return the sizes of the axes along which a leaf is a stack."""
-    return tuple(size for size, letter in zip(leaf.shape, leaf.axes or "", strict=False) if letter == "s")
 
 
 def width_multipliers(

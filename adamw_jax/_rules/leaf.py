@@ -44,6 +44,10 @@ class Leaf:
         """Return True if the leaf has inputs and outputs."""
         return self.role in MATRICES
 
+    def sizes(self, letter: str) -> tuple[int, ...]:
+        """Return the sizes of the axes with a letter, none where the axes are not known."""
+        return tuple(size for size, each in zip(self.shape, self.axes or "", strict=False) if each == letter)
+
 
 def is_matrix(path: str, leaf: Any) -> bool:
     """Return True if a leaf has two or more axes, and its name is not that of a bias, a scale or a norm.

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -192,5 +193,6 @@ def combined(*terms: tuple[float, Exponents]) -> Exponents:
     0.5
     """
     columns = zip(*(exponents[:4] for _, exponents in terms), strict=True)
-    sums = [sum(times * float(e) for (times, _), e in zip(terms, column, strict=True)) for column in columns]
-    return Exponents(*sums, source=terms[0][1].source)
+    times = [power for power, _ in terms]
+    width, depth, batch, tokens = (sum(map(operator.mul, times, map(float, column))) for column in columns)
+    return Exponents(width, depth, batch, tokens, terms[0][1].source)

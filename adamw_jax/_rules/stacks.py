@@ -49,7 +49,8 @@ def values_of(
     [(3, 1), (3, 1, 1)]
     """
     values = resolve_rules(name, rules, params, check, default)
-    is_array = (not callable(part) and jnp.ndim(part) for part in jax.tree.leaves(values, is_leaf=callable))
+    different = list({id(value): value for value in values}.values())
+    is_array = (not callable(part) and jnp.ndim(part) for part in jax.tree.leaves(different, is_leaf=callable))
     if isinstance(rules, Resolved) or not any(is_array):
         return values
     rows = zip(values, leaves_of(params, axes), strict=True)
