@@ -26,8 +26,8 @@ def values_at(value: ScalarOrSchedule | None, counts: np.ndarray) -> np.ndarray:
     array([0., 2.])
     """
     if callable(value):
-        said = jax.vmap(lambda count: jnp.asarray(value(count)))(jnp.asarray(counts, jnp.int32))
-        return np.asarray(said, np.float64)
+        values = jax.vmap(lambda count: jnp.asarray(value(count)))(jnp.asarray(counts, jnp.int32))
+        return np.asarray(values, np.float64)
     number: Any = value
     return np.full(counts.shape, 1.0 if number is None else float(np.max(number)))
 

@@ -110,7 +110,7 @@ def _mark(value: Any) -> Any:
 def make_of(plan: Plan) -> Any:
     """Return equal keys for optimizers whose states differ in numbers only; None where options are functions or trees.
 
-    `optax.inject_hyperparams` builds the optimizer anew in every update: all of them have one key.
+    So the optimizers that `optax.inject_hyperparams` builds, one per update, have one key.
     """
     if type(plan.form).__module__ != Decoupled.__module__:
         return None  # a user's form, whose fields may decide about its state

@@ -29,7 +29,7 @@ def _silent_about(case: Case) -> list[str]:
 
 
 def notes_of(case: Case, updates: Any) -> list[str]:
-    """Return the notes of a transfer: first what is to be done, then what was kept, then the rule's remarks.
+    """Return the notes of a transfer: first work for the user, then options that were kept, then the rule's remarks.
 
     Args:
       case: the transfer.

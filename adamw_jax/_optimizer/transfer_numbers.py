@@ -24,14 +24,14 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Value
 
 PRESET = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
-"""What the presets with Adam's direction take where the options do not tell."""
+"""The defaults of the presets with Adam's direction."""
 
 UPDATES = Exponents(tokens=1.0, batch=-1.0)
 """By which the number of updates grows."""
 
 
 def scaled(value: Any, factor: Any) -> Any:
-    """Return a number, a schedule or a pair of them times a factor; what is 0, or times 1, stays as it is.
+    """Return a number, a schedule or a pair of them times a factor; 0, and a product with 1, stay as they are.
 
     >>> scaled((0.0, 0.5), 2.0), scaled(lambda count: 3.0, 2.0)(0)
     ((0.0, 1.0), 6.0)

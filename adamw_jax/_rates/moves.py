@@ -153,7 +153,7 @@ def reschedule(state: State, schedule: ScalarOrSchedule, *, count: Scalar = 0) -
       state: as in `restart`.
       schedule: the schedule of the optimizer that goes on: from `cosine_warm_restarts`, a function of the count, or a
         number.
-      count: updates after which the schedule is to be, an integer >= 0; 0 begins it anew.
+      count: updates after which the schedule is to be, an integer >= 0; 0 is its start.
 
     Returns:
       The state, in which only the position is new.

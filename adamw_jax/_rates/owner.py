@@ -105,8 +105,8 @@ def with_schedule(
 ) -> optax.GradientTransformationExtraArgs:
     """Run `inner` with the schedule's factor eta_t and period T_i as its extra arguments `eta` and `period`.
 
-    The position lives in the state: after k updates in which nobody intervened, (t_cur, period, cycle, eta) is the
-    schedule's at count k. `restart` and `set_position` move it.
+    The position lives in the state: after k updates without a move by hand, (t_cur, period, cycle, eta) is the
+    schedule's at count k. `restart`, `set_position` and `reschedule` move it.
 
     Args:
       schedule: from `cosine_warm_restarts`; or any function count -> factor, which is one endless cycle with t_cur as

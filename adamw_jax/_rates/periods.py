@@ -19,7 +19,7 @@ WORD = 2**32 - 1
 """The largest uint32."""
 
 POWERS = np.asarray([pow(2, s, 1000) for s in range(64)], np.uint32)
-"""2^s modulo 1000: what is left of thousandths in a float64."""
+"""2^s modulo 1000, from which the error of thousandths in a float64 follows."""
 
 LIMITS = np.asarray([WORD, *(min(500 * 2**31 // d, WORD) for d in range(1, 501))], np.uint32)
 """`Ratio.limit` where the error is d thousandths of an ulp."""

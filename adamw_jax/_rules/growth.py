@@ -67,7 +67,7 @@ def _product(growth: list[float], letters: str, letter: str) -> float:
     return math.prod(factor for factor, each in zip(growth, letters, strict=True) if each == letter)
 
 
-def _told_by_growth(growth: list[float], guess: bool) -> tuple[float, float] | None:
+def _sides_of(growth: list[float], guess: bool) -> tuple[float, float] | None:
     """Return the growths of inputs and outputs as far as the growing axes show them; else None.
 
     The last axis is outputs. With `guess`, inputs end where both sides grow by one factor, as in (in, heads, head_dim)
@@ -101,11 +101,11 @@ def _grown(names: tuple[str, str, str], leaf: Leaf, base: tuple[int, ...], like:
     if leaf.role not in MATRICES:
         stack = _product(growth, leaf.axes, "s") if leaf.axes else 1.0
         return Grown(leaf, "scalar" if leaf.role == "scalar" else "vector", math.prod(growth) / stack, stack, like)
-    told = None if leaf.axes is not None else _told_by_growth(growth, guess)
-    if told is None:
+    sides = None if leaf.axes is not None else _sides_of(growth, guess)
+    if sides is None:
         inputs, outputs, stack = (_product(growth, require_axes(caller, leaf), each) for each in "ios")
     else:
-        (inputs, outputs), stack = told, 1.0
+        (inputs, outputs), stack = sides, 1.0
     row, width = leaf.role, inputs
     if row == "embedding":
         width = outputs
@@ -134,7 +134,7 @@ def growth_of(
       base_params, params: the parameters of the two models, or their shapes.
       axes: see `leaves_of`.
       deeper: whether the numbers of blocks differ, so that "blocks/3" of one model corresponds to any "blocks/<n>".
-      guess: whether the growing axes decide which are a matrix's inputs where names do not, see `_told_by_growth`.
+      guess: whether the growing axes decide which are a matrix's inputs where names do not, see `_sides_of`.
       names: of the caller, and of its arguments for the small model and the large one, for the errors.
 
     Raises:

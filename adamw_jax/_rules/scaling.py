@@ -86,7 +86,7 @@ class Rule:
       source: of the rows that have none of their own.
       remarks: texts for the notes.
 
-    Source: `transfer` tells that of each rule it has a name for.
+    Source: see `transfer` for each rule that has a name.
 
     >>> rule = Rule(name="mine", rate={"matrix": {"width": -1.0, "batch": 0.5}, "": {"batch": 0.5}})
     >>> rule.exponents("rate", "matrix").width, rule.exponents("rate", "embedding").width

@@ -1,7 +1,7 @@
-"""The rules that `transfer` knows by name: tables of exponents, each with who says so.
+"""The rules that `transfer` knows by name: tables of exponents, each with its source.
 
-All decays are those of the paper's form. A source that states a decay for the coupled form, rate x decay, is converted:
-its exponents are the sums of both.
+All decays are those of the paper's form. Where a source has a decay for the coupled form, rate x decay, the exponents
+here are the sums of both.
 """
 
 import difflib

@@ -55,12 +55,12 @@ def check_fit(state: Any, wanted: Any, any_width: bool = False) -> None:
             place = "/".join(filter(None, (where, inside))) or "its top"
             found.append((remedy != CONVERT, f"{want} at {place!r}, got {got}: {remedy}"))
     if found:
-        # Moments are stored otherwise before anything is carried over, which would begin them anew.
+        # First moments that are stored otherwise: `carry_over` would begin them at zero.
         raise ValueError(f"`state` must be what `init` makes of these parameters, {min(found, key=lambda x: x[0])[1]}")
 
 
 def check_kind(state: Any, kind: type) -> None:
-    """Raise a ValueError for the state of another transformation, a TypeError for what is no state."""
+    """Raise a ValueError for the state of another transformation, a TypeError for other objects."""
     if isinstance(state, kind):
         return
     got = type(state).__name__

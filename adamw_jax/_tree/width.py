@@ -14,9 +14,9 @@ from adamw_jax._tree.typing import Params, Updates
 
 
 def as_scalar(x: Any) -> Any:
-    """Return a number of any dtype as a floating scalar of the default width.
+    """Return a number as a floating scalar of the default width.
 
-    Python and NumPy numbers become NumPy scalars, which `map_leaves` makes constants of the loops; JAX arrays stay
+    Python and NumPy numbers become NumPy scalars, which are constants in the loops of `map_leaves`; JAX arrays stay
     arrays.
     """
     dtype = jnp.result_type(float)
@@ -24,10 +24,7 @@ def as_scalar(x: Any) -> Any:
 
 
 def own(x: Any) -> chex.Array:
-    """Return `x` as an array with a buffer of its own, so that the state that holds it can be donated.
-
-    A `jax.ShapeDtypeStruct` has no numbers: it becomes zeros.
-    """
+    """Return a copy of `x`, so that the state that holds it can be donated; zeros for a `jax.ShapeDtypeStruct`."""
     if isinstance(x, jax.ShapeDtypeStruct):
         return jnp.zeros_like(x)
     return jnp.array(x, copy=True)
@@ -75,7 +72,7 @@ def cast(leaf: Any, dtype: Any) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf.update(dtype=dtype)
     if getattr(leaf, "weak_type", True) is False and leaf.dtype == dtype:
-        return leaf  # as `convert_element_type` does, which takes ten times as long to say so
+        return leaf  # as `convert_element_type` does, in a tenth of its time
     return jax.lax.convert_element_type(leaf, dtype)
 
 
@@ -85,7 +82,7 @@ def zeros_like_params(params: chex.ArrayTree, dtype: Any = None) -> chex.ArrayTr
 
 
 def placed_like(x: chex.Array, like: chex.Array) -> chex.Array:
-    """Return x split as another array, where types tell it: the norms of a split stack may be kept whole or split."""
+    """Return x in the sharding of `like`, where the mesh has explicit axes; the norms of a split stack need this."""
     wanted = jax.typeof(like).sharding
     if AxisType.Explicit not in wanted.mesh.axis_types or jax.typeof(x).sharding == wanted:
         return x
@@ -104,14 +101,10 @@ def cast_like(tree: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
 
 
 def widen_updates(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Run `inner` on updates widened to float32, so that no stage rounds to a narrower dtype.
+    """Run `inner` on updates widened to float32 or float64; its updates get the wider dtype of gradient and parameter.
 
-    Args:
-      inner: the stages.
-
-    Returns:
-      A transformation whose updates have the wider dtype of gradient and parameter. So a float32 parameter gets a small
-      decay that a bfloat16 gradient's dtype would round away.
+    So no stage rounds to a narrower dtype, and a float32 parameter gets a small decay that the dtype of a bfloat16
+    gradient would round away.
     """
     inner = optax.with_extra_args_support(inner)
 
