@@ -47,7 +47,7 @@ def test_rates_go_on_past_an_end_and_the_best_are_trained_on_fresh_seeds(monkeyp
     monkeypatch.setattr(grids, "averages", lambda schedule, updates: ["Ema 3%", "DecayMerge 20%"])
     monkeypatch.setattr(grids, "save", lambda *part: saved.append(part))
     saved = []
-    grids.study("tiny", TINY, 1.0, [0.1], [0, 1], [2, 3, 4])
+    grids.study("tiny", TINY, 4.0, 0.1, [0, 1], [2, 3, 4])
     found = saved[-1][-1]
     assert [arm["rate"] for arm in found["schedules"]["cosine"].values()] == [1, 4, 64]
     (mean, _), (difference, error, p) = publish.compared(found, "constant", "Ema 3%")

@@ -14,30 +14,23 @@ from benchmarks.report import HERE
 
 RAW = HERE / "results" / "averages"
 SEEDS, FRESH = list(range(4)), list(range(4, 14))
-SPREAD = (1 / 4, 1, 4)
-"""Decays that are tried, as multiples of the study's best, where a training takes less than a tenth of a second."""
-
 load = functools.partial(grids.load, folder=RAW)
 save = functools.partial(grids.save, folder=RAW)
 
 
-def _narrow(regime, width, updates):
-    init, logits = residual("batch", width=width)
+def _narrow_cnn(regime, updates):
+    init, logits = residual("batch", width=8)
     return regime._replace(init=init, logits=logits, updates=updates)
 
 
-def _around(title, rate, decay, updates):
-    return REGIMES[title]._replace(updates=updates), rate, [decay * factor for factor in SPREAD]
-
-
 STUDIED = {
-    "logistic regression": _around("logistic regression, scales alike", 0.032, 0.032, 992),
-    "normalized MLP": _around("normalized MLP", 0.032, 0.0032, 1008),
-    "MLP, no normalization": _around("digits, MLP, no normalization", 0.0032, 0.001, 800),
-    "transformer, one pass": (transformer(updates=128)._replace(updates=512, batch=4), 0.032, [0.01]),
-    "CNN, noisy labels": (_narrow(REGIMES["CNN, BatchNorm, 20 % by lot"], 8, 496), 0.01, [0.0032]),
+    "logistic regression": (REGIMES["logistic regression, scales alike"]._replace(updates=992), 0.016, 0.016),
+    "normalized MLP": (REGIMES["normalized MLP"]._replace(updates=1008), 0.032, 0.0008),
+    "MLP, no normalization": (REGIMES["digits, MLP, no normalization"]._replace(updates=800), 0.0256, 0.004),
+    "transformer, one pass": (transformer(updates=128)._replace(updates=512, batch=4), 0.016, 0.0025),
+    "CNN, noisy labels": (_narrow_cnn(REGIMES["CNN, BatchNorm, 20 % by lot"], 496), 0.01, 0.0032),
 }
-"""Regime, rate in the middle of the grid, decays: the study's regimes at its best pairs, narrower and shorter."""
+"""Regime, and rate and decay in the middle of the grid: the study's regimes, some narrower or shorter."""
 
 
 def trainings(regime, schedule, pairs, seeds):
@@ -58,41 +51,53 @@ def best_of(measured):
     return np.nan_to_num(losses, nan=np.inf).mean(1).argmin(0)
 
 
-def grid(regime, schedule, rate, decays, seeds, reach=4):
-    """Measure rates by factors of two, on until no average has its best rate at an end, `reach` times at most."""
-    measured = {"pairs": [], "seeds": seeds, "averages": [LAST, *averages(schedule, regime.updates)], "values": {}}
-    rates = [rate * 2.0**k for k in (-2, -1, 0, 1, 2)]
+def beyond(axis, chosen, factor):
+    """Return the next values of an axis behind those of its ends that were chosen."""
+    low, high = min(axis), max(axis)
+    return [low / factor] * (low in chosen) + [high * factor] * (high in chosen)
+
+
+def grid(regime, rate, decay, seeds, reach=2):
+    """Return the scores of rates by factors of 2 and decays by factors of 4, the same for all schedules.
+
+    The grid grows until no average of any schedule has its best rate or decay at an end, `reach` times at most.
+    """
+    rates, decays = [rate * 2.0**k for k in (-2, -1, 0, 1, 2)], [decay * 4.0**k for k in (-1, 0, 1)]
+    pairs = [(rate, decay) for rate in rates for decay in decays]
+    found = {
+        schedule: {"seeds": seeds, "averages": [LAST, *averages(schedule, regime.updates)], "pairs": [], "values": {}}
+        for schedule in (*RUNS, RESTARTS)
+    }
     for _ in range(reach + 1):
-        pairs = [(rate, decay) for rate in rates for decay in decays]
-        for score, values in trainings(regime, schedule, pairs, seeds).items():
-            measured["values"][score] = measured["values"].get(score, []) + values.tolist()
-        measured["pairs"] += pairs
-        low, high = (end([pair[0] for pair in measured["pairs"]]) for end in (min, max))
-        chosen = {measured["pairs"][place][0] for place in best_of(measured)}
-        rates = [low / 2] * (low in chosen) + [2 * high] * (high in chosen)
-        if not rates:
+        for schedule, measured in found.items():
+            for score, values in trainings(regime, schedule, pairs, seeds).items():
+                measured["values"][score] = measured["values"].get(score, []) + values.tolist()
+            measured["pairs"] = measured["pairs"] + pairs
+        chosen = [measured["pairs"][place] for measured in found.values() for place in best_of(measured)]
+        more_rates, more_decays = (
+            beyond(axis, {pair[k] for pair in chosen}, factor)
+            for k, (axis, factor) in enumerate(((rates, 2), (decays, 4)))
+        )
+        known, rates, decays = set(measured["pairs"]), rates + more_rates, decays + more_decays
+        pairs = [(rate, decay) for rate in rates for decay in decays if (rate, decay) not in known]
+        if not pairs:
             break
-    return measured
+    return found
 
 
-def study(title, regime, rate, decays, seeds=SEEDS, fresh=FRESH):
+def study(title, regime, rate, decay, seeds=SEEDS, fresh=FRESH):
     """Measure the grids of all schedules, and the best pairs of their averages on fresh seeds."""
-    regime, begin, found = regime._replace(updates=regime.updates // 16 * 16), now(), {}
-    for schedule in (*RUNS, RESTARTS):
-        found[schedule] = measured = grid(regime, schedule, rate, decays, seeds)
-        save("grid", title, begin, found)
+    regime, begin = regime._replace(updates=regime.updates // 16 * 16), now()
+    found = grid(regime, rate, decay, seeds)
+    save("grid", title, begin, found)
     begin, again = now(), {}
     for schedule, measured in found.items():
         best = best_of(measured)
         pairs = [measured["pairs"][place] for place in sorted(set(best))]
         values = trainings(regime, schedule, pairs, fresh)
-        places = [pairs.index(measured["pairs"][place]) for place in best]
-        again[schedule] = {
-            name: {
-                "rate": pairs[place][0],
-                "decay": pairs[place][1],
-                "values": {score: each[place, :, index].tolist() for score, each in values.items()},
-            }
-            for index, (name, place) in enumerate(zip(measured["averages"], places, strict=True))
-        }
-        save("best", title, begin, {"seeds": fresh, "schedules": again})
+        again[schedule] = {}
+        for index, (name, place) in enumerate(zip(measured["averages"], best, strict=True)):
+            rate, decay = measured["pairs"][place]
+            kept = {score: each[pairs.index((rate, decay)), :, index].tolist() for score, each in values.items()}
+            again[schedule][name] = {"rate": rate, "decay": decay, "values": kept}
+    save("best", title, begin, {"seeds": fresh, "schedules": again})
