@@ -130,13 +130,13 @@ range:
 clean:
 	rm -rf .venv .clients-keras .compiled .range .jax_cache .mypy_cache .ruff_cache .import_linter_cache build dist site *.egg-info
 
-BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions muon_step transfer
+BENCHMARKS := step_time step_time_bfloat16 compile_time memory scaling quality keras_step decoupling spikes observe_cost directions muon_step transfer averages
 
 .PHONY: bench $(BENCHMARKS:%=bench-%)
 
 bench: $(BENCHMARKS:%=bench-%)
 
-bench-decoupling: .venv/.bench
+bench-decoupling bench-averages: .venv/.bench
 
 .venv/.bench: .venv/.filled
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"

@@ -47,8 +47,7 @@ def trainings(regime, schedule, pairs, seeds):
 
 def best_of(measured):
     """Return the index of each average's best pair, by the mean validation loss over the seeds."""
-    losses = np.asarray(measured["values"]["validation loss"], float)
-    return np.nan_to_num(losses, nan=np.inf).mean(1).argmin(0)
+    return np.nan_to_num(np.asarray(measured["validation loss"], float), nan=np.inf).mean(1).argmin(0)
 
 
 def beyond(axis, chosen, factor):
@@ -65,14 +64,18 @@ def grid(regime, rate, decay, seeds, reach=2):
     rates, decays = [rate * 2.0**k for k in (-2, -1, 0, 1, 2)], [decay * 4.0**k for k in (-1, 0, 1)]
     pairs = [(rate, decay) for rate in rates for decay in decays]
     found = {
-        schedule: {"seeds": seeds, "averages": [LAST, *averages(schedule, regime.updates)], "pairs": [], "values": {}}
+        schedule: {
+            "seeds": seeds,
+            "averages": [LAST, *averages(schedule, regime.updates)],
+            "pairs": [],
+            "validation loss": [],
+        }
         for schedule in (*RUNS, RESTARTS)
     }
     for _ in range(reach + 1):
         for schedule, measured in found.items():
-            for score, values in trainings(regime, schedule, pairs, seeds).items():
-                measured["values"][score] = measured["values"].get(score, []) + values.tolist()
-            measured["pairs"] = measured["pairs"] + pairs
+            measured["validation loss"] += trainings(regime, schedule, pairs, seeds)["validation loss"].tolist()
+            measured["pairs"] += pairs
         chosen = [measured["pairs"][place] for measured in found.values() for place in best_of(measured)]
         more_rates, more_decays = (
             beyond(axis, {pair[k] for pair in chosen}, factor)

@@ -13,13 +13,13 @@ PAGE = HERE.parent / "docs" / "evidence" / "averages.md"
 SHOWN = [
     ("constant", LAST),
     ("constant", "Ema 3%"),
+    ("constant", "Ema 12%"),
     ("constant", "DecayMerge 20%"),
     ("cosine", LAST),
-    ("cosine", "Ema 3%"),
+    ("cosine", "Ema 12%"),
     ("linear", LAST),
     ("stable, decay", LAST),
-    ("stable, decay", "Ema 3%"),
-    ("restarts", LAST),
+    ("stable, decay", "Ema 12%"),
     ("restarts", "CycleMean"),
 ]
 """The rows on the page."""
@@ -57,7 +57,7 @@ def draw(measured, arms):
     import matplotlib.pyplot as plt
 
     colors = dict(zip(dict.fromkeys(schedule for schedule, _ in arms), style()[0], strict=False))
-    figure, axes = plt.subplots(1, len(measured), figsize=(12.5, 6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(measured), figsize=(14, 5.5), sharey=True, layout="constrained")
     for ax, (title, (_, found)) in zip(axes, measured.items(), strict=True):
         ax.axvline(0, color="black", linewidth=0.8)
         for place, (schedule, name) in enumerate(arms):
@@ -74,15 +74,25 @@ def draw(measured, arms):
     plt.close(figure)
 
 
+def said(facts):
+    """Return the command, the machine and the seconds of what was measured, as text."""
+    wall, cpu = (sum(each[key] for each in facts) for key in ("wall s", "CPU s"))
+    machine = "{processor}, {cores} cores, jax {versions[jax]}, optax {versions[optax]}".format(**facts[0])
+    loads = [each["load"] for each in facts]
+    return f"`python -m benchmarks.averages` on {machine}; load {min(loads)} to {max(loads)}; {wall} s, {cpu} CPU s"
+
+
 def publish():
     """Put the tables between their marks on the pages, and draw the picture."""
     found = load("best")
     measured = {title: found[title] for title in STUDIED if title in found}
     first = next(iter(measured.values()))[1]["schedules"]
     arms = [(schedule, name) for schedule, each in first.items() for name in each]
-    for page, rows in ((README, matrix(measured, arms)), (PAGE, matrix(measured, SHOWN))):
+    facts = [facts for part in ("grid", "best") for title, (facts, _) in load(part).items() if title in measured]
+    whole = f"{said(facts)}:\n\n{table(matrix(measured, arms))}"
+    for page, text in ((README, whole), (PAGE, table(matrix(measured, SHOWN)))):
         begin, end = "<!-- averages -->", "<!-- /averages -->"
         head, tail = page.read_text().split(begin)[0], page.read_text().split(end)[1]
-        page.write_text(f"{head}{begin}\n{table(rows)}\n{end}{tail}")
-    print(table(matrix(measured, arms)))
-    draw(measured, arms)
+        page.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
+    print(whole)
+    draw(measured, [(schedule, name) for schedule, name in arms if schedule == "constant" or "Merge" not in name])
