@@ -36,11 +36,11 @@ def compared(found, schedule, name):
 
 
 def written(found, schedule, name):
-    """Return an arm's difference from cosine as text; cosine's own loss."""
+    """Return an arm's difference from cosine with its error and p, as text; of cosine its loss."""
     (mean, error), (difference, spread, p) = compared(found, schedule, name)
     if (schedule, name) == ("cosine", LAST):
         return f"{mean:.3f} ± {error:.3f}"
-    return f"{difference:+.3f} ± {spread:.3f}, p = {p:.3f}"
+    return f"{difference:+.3f} ± {spread:.3f} ({p:.3f})"
 
 
 def matrix(measured, arms):
