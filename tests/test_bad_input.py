@@ -1054,6 +1054,9 @@ WARNED = {
     "`weight_decay` of l1 0.1 at 'dense/kernel' moves every weight by 0.1": (
         lambda: init(aj.adamw(0.1, weight_decay=aj.matrices((0.1, 0.0))))
     ),
+    "`proximal_l1` of 1 at 'dense/bias' moves every weight by 1 towards 0": (
+        lambda: init(aj.adamw(0.1, proximal_l1=1.0))
+    ),
     "`schedule` is at most 0.0003 and multiplies the learning rate": (
         lambda: init(aj.adamw(0.1, schedule=lambda count: jnp.float32(3e-4)))
     ),

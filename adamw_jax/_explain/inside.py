@@ -61,7 +61,7 @@ def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.Array
     """Return the plan and the trained shapes of every optimizer inside, and the shapes of the state."""
     with initialized() as found, warnings.catch_warnings():
         # The table's flags and warnings say it.
-        warnings.filterwarnings("ignore", message="`weight_decay` of|`schedule` is at most")
+        warnings.filterwarnings("ignore", message="`(weight_decay|proximal_l1)` of|`schedule` is at most")
         # A new function for each call: JAX caches the result of one that it has traced for these shapes.
         state = jax.eval_shape(lambda params: tx.init(params), shapes)
     inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}

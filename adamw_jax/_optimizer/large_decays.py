@@ -11,6 +11,7 @@ import numpy as np
 from adamw_jax._decay.decay import decays_of
 from adamw_jax._decay.factor import normalization
 from adamw_jax._decay.forms import Anchored
+from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._optimizer.factors import values_at
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rates.restarts import WarmRestarts
@@ -77,22 +78,25 @@ def warn_of_large_decays(plan: Plan, params: chex.ArrayTree) -> None:
     rows = zip(
         leaf_paths(params),
         decays_of(plan.weight_decay, params),
+        thresholds_of(plan.proximal_l1, params),
         multipliers_of(plan.factor.multipliers, params),
         frozen_flags(plan.freeze, params),
         strict=True,
     )
-    for path, (l1, l2), r, frozen in rows:
-        if frozen or any(callable(x) or checks.is_traced(x) for x in (l1, l2, r)):
+    for path, (l1, l2), threshold, r, frozen in rows:
+        if frozen or any(callable(x) or checks.is_traced(x) for x in (l1, l2, threshold, r)):
             continue
         c = eta * rate if by_rate else eta
         # NumPy's numbers: those of JAX become traced where `init` is, as in `explain`.
-        l1, l2, r = map(np.float64, (l1, l2, r))
-        subtracted, share = (float(np.max(c * n * x * r)) for x in (l1, l2))
+        l1, l2, threshold, r = map(np.float64, (l1, l2, threshold, r))
+        subtracted, shrunk, share = (float(np.max(c * n * x * r)) for x in (l1, threshold, l2))
         decay = float(np.max(l2))
-        if subtracted >= LARGE:
+        if max(subtracted, shrunk) >= LARGE:
+            name = "`weight_decay` of l1" if subtracted >= LARGE else "`proximal_l1` of"
             warnings.warn(
-                f"`weight_decay` of l1 {np.max(l1):g} at {path!r} moves every weight by "
-                f"{subtracted:.2g} towards 0 in an update, whatever its size: a pair is (l1, l2)",
+                f"{name} {float(np.max(l1 if subtracted >= LARGE else threshold)):g} at {path!r} moves every weight by "
+                f"{max(subtracted, shrunk):.2g} towards 0 in an update, whatever its size: a pair of weight_decay is "
+                "(l1, l2)",
                 stacklevel=2,
             )
             return
