@@ -49,9 +49,10 @@ def _is_floating(dtype: Any) -> bool:
 
 
 def _dtype_of(leaf: Any) -> Any:
-    """Return `jax.dtypes.result_type(leaf)`, which is slow: an array of less than 64 bits has its own dtype."""
+    """Return `jax.dtypes.result_type(leaf)`, which is slow and not needed for JAX's arrays of less than 64 bits."""
     dtype = getattr(leaf, "dtype", None)
-    return dtype if isinstance(dtype, np.dtype) and dtype.itemsize < 8 else jax.dtypes.result_type(leaf)
+    is_known = isinstance(dtype, np.dtype) and dtype.itemsize < 8 and not isinstance(leaf, (np.ndarray, np.generic))
+    return dtype if is_known else jax.dtypes.result_type(leaf)
 
 
 def is_floating(leaf: Any) -> bool:
