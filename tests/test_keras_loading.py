@@ -33,7 +33,7 @@ OPTIMIZERS = {
     "NadamW": lambda model: NadamW(1e-2, **PLAIN),
     "SGDW": lambda model: SGDW(1e-2, momentum=0.9, **PLAIN),
     "OptaxOptimizer": lambda model: OptaxOptimizer(adam_of_rate, 1e-2),
-    "options": lambda model: OptaxOptimizer(aj.adamw, 1e-2, options=OPTIONS),
+    "options": lambda model: OptaxOptimizer(aj.adamw, 1e-2, options=OPTIONS, average=aj.Ema(half_life=3)),
 }
 OPTIONS = {
     "weight_decay": aj.matrices(1e-3),
