@@ -111,6 +111,9 @@ STAGES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "hold_norm per row": lambda: aj.with_learning_rate(0.1, aj.hold_norm(aj.Held("body/kernel", per="row"))),
     "hold_norm": lambda: aj.with_learning_rate(0.1, aj.hold_norm("body/kernel")),
     "observe": lambda: aj.observe(aj.adamw(0.01, **EXTRAS), every=2),
+    "observe muon": lambda: aj.observe(
+        aj.decoupled({"body/kernel": aj.scale_by_muon(), "": aj.scale_by_adam()}, 0.01, weight_decay=0.01), every=2
+    ),
     "skip_spikes": lambda: aj.skip_spikes(aj.nadamw(0.01, **EXTRAS), window=3),
     "with_average": lambda: aj.with_average(aj.adamw(0.01, **EXTRAS), aj.Ema(3), but="head"),
     "with_average narrow": lambda: aj.with_average(aj.sgdw(0.01, schedule=RESTARTS), aj.CycleMean(), store="bfloat16"),

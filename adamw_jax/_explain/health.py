@@ -46,15 +46,17 @@ def _others(values: Mapping[str, float], path: str) -> float:
 
 
 def _growth(rows: Sequence[Mapping[str, Any]], node: ObserveState, observed: int, updates: int) -> list[str]:
-    past_at, past = int(value_of(node.past)), jax.device_get(node.past_rms)
+    seen = (node.past, node.past_rms), (node.recent, node.recent_rms)
+    earlier = [(int(value_of(at)), jax.device_get(sizes)) for at, sizes in seen if 0 < value_of(at) < observed]
+    past_at = int(value_of(node.past))
     if past_at == 0 or observed < EARLY * updates:
         return []
     paces = {}
     for row in rows:
-        before, now = float(np.mean(value_of(past[row["path"]]))), row["weight_rms"]
-        # A bias grows from zero in every training.
-        if before > 0 and math.isfinite(now) and not _is_bias(row["path"]):
-            paces[row["path"]] = (now - before) / (observed - past_at) / now
+        before, now = [(at, float(np.mean(value_of(sizes[row["path"]])))) for at, sizes in earlier], row["weight_rms"]
+        # A bias grows from zero in every training; and growth that slows down is that of every training, too.
+        if before[0][1] > 0 and math.isfinite(now) and not _is_bias(row["path"]):
+            paces[row["path"]] = min((now - size) / (observed - at) / now for at, size in before)
     return [
         f"{path}: the norm doubles in the {updates - observed:,} updates left at its pace since update {past_at:,}, "
         f"{TIMES:g} times that of the others: give it a decay, or hold its norm"

@@ -81,8 +81,8 @@ def observe(
 
         rms(theta),  rms(g),  rms(u),  angle = atan2(|u - a theta|, (1 + a) |theta|),   a = <theta, u> / |theta|^2
 
-    and of a stack for every matrix in it. For the leaves of `scale_by_muon` and `orthogonalize`, also the residual of
-    the orthogonalization: the sine of the angle between the update without its decay and the orthogonal matrix with its
+    and of a stack for every matrix in it. For the leaves of `scale_by_muon`, also the residual of the
+    orthogonalization: the sine of the angle between the update without its decay and the orthogonal matrix with its
     singular vectors. It is 0 where all singular values are equal, and 0.1 to 0.4 after five steps of Muon's usual
     iteration.
 
@@ -140,8 +140,9 @@ def observe(
         weights, gradients, count = params_or_updates(updates, params), updates, optax.safe_increment(state.count)
         sight = sight_of(weights, letters, plan)
         wanted = per_path(weights, sight.shapes) if sight.shapes else ()
+        of_muon = per_path(weights, sight.residual_shapes) if sight.shapes and has_residuals else ()
         before = state._replace(inner_state=())
-        if jax.tree.map(jnp.shape, state.angle) != wanted or bool(state.residual != ()) != has_residuals:
+        if jax.tree.map(jnp.shape, (state.angle, state.residual)) != (wanted, of_muon):
             check_fit(before, first(weights, ()))
         # `count > 0` is always true: without it, XLA inlines a branch that it knows, and copies the arrays it reads.
         due = (count % jnp.asarray(every, jnp.int32) == 0) & (count > 0)

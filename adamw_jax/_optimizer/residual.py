@@ -6,6 +6,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import About, about
@@ -92,6 +93,9 @@ def residual_of(step: chex.Array, layout: Layout) -> chex.Array:
     above about a thirtieth of the largest become 1, and those of directions that a gradient does not have stay 0.
     Whatever the length of U, 0 where its singular values are equal.
     """
+    sharding = jax.typeof(step).sharding
+    if AxisType.Explicit in sharding.mesh.axis_types:  # products of matrices that are split have no type
+        step = jax.sharding.reshard(step, jax.NamedSharding(sharding.mesh, jax.P()))
     x = layout.as_stack(step)
     x = x.astype(arithmetic_dtype(x))
     ends = [sum(layout.widths[: i + 1]) for i in range(len(layout.widths) - 1)]
