@@ -43,6 +43,9 @@ EXPECTED = {
     "optimizer_sparse_test.*test_sparse_gradients_(loss_scale_optimizer_)?sgd$": (
         "expects that SGD leaves the rows of a sparse gradient sparse: here gradients are made dense"
     ),
+    "test_legacy_load_skips_missing_nested_containers": "the source distribution of Keras lacks the file that it loads",
+    "test_remove_weights_only_saving_and_loading": "remote paths need tensorflow",
+    "test_disk_io_store_remote_working_dir_is_preserved": "remote paths need tensorflow",
     "sgd_test.*test_single_step": "counts the state's arrays: positions and the rate's are among ours",
     "sgd_test.*test_invalid_momentum": "this library's message names argument, rule and value",
 }

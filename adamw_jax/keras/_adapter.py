@@ -14,9 +14,10 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.loop import map_leaves
 from adamw_jax.keras._exclusions import Exclusions
 from adamw_jax.keras._hyperparameters import add_hyperparameter
+from adamw_jax.keras._paths import fitting
 from adamw_jax.keras._rates import RATE, following_rates, injected_rates, why_refused
 from adamw_jax.keras._readable import ReadableState
-from adamw_jax.keras._slots import Trained, add_slots, fitting
+from adamw_jax.keras._slots import Trained, add_slots
 from adamw_jax.keras._source import Source, arguments_of
 from adamw_jax.keras._weights import Weights
 

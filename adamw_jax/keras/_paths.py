@@ -1,7 +1,8 @@
 """Paths of variables, all different, in an order that JAX keeps."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -50,3 +51,24 @@ def typed_paths(paths: Sequence[str]) -> list[str]:
     ['d/kernel#1', 'd/kernel#2', 'out/kernel']
     """
     return [f"{path}#1" if f"{path}#2" in paths else str(path) for path in paths]
+
+
+def fitting(init: Callable[[Any], Any], weights: Any) -> tuple[list[Any], Any]:
+    """Return the keys of the parameters under which a transformation takes them, and its state.
+
+    A mask or labels that a user wrote as a mapping {path: value} have strings as keys, which JAX sorts in another order
+    than `Path`: they fit parameters whose keys are strings, too.
+
+    Args:
+      init: keys -> state.
+      weights: the `Weights` to be trained.
+    """
+    errors = []
+    for keys in (weights.keys, [str(key) for key in weights.keys], [str(path) for path in weights.paths]):
+        try:
+            return keys, init(keys)
+        except ValueError as error:
+            if not re.search("pytree|key mismatch", str(error)):
+                raise
+            errors.append(error)
+    raise ValueError(f"a tree given to `tx` must have the paths as keys, {list(map(str, weights.keys))}: {errors[0]}")

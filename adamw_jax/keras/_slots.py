@@ -1,7 +1,6 @@
 """The leaves of an optimizer state as Keras Variables."""
 
 import itertools
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,27 +70,6 @@ class Trained:
     def values(self, given: Mapping[str, Any]) -> dict[int, Any]:
         """Return what is given by the names of fields, by the positions of their leaves."""
         return {position: value for name, value in given.items() for position in self.bound.get(name, ())}
-
-
-def fitting(init: Callable[[Any], Any], weights: Any) -> tuple[list[Any], Any]:
-    """Return the keys of the parameters under which a transformation takes them, and its state.
-
-    A mask or labels that a user wrote as a mapping {path: value} have strings as keys, which JAX sorts in another order
-    than `Path`: they fit parameters whose keys are strings, too.
-
-    Args:
-      init: keys -> state.
-      weights: the `Weights` to be trained.
-    """
-    errors = []
-    for keys in (weights.keys, [str(key) for key in weights.keys], [str(path) for path in weights.paths]):
-        try:
-            return keys, init(keys)
-        except ValueError as error:
-            if not re.search("pytree|key mismatch", str(error)):
-                raise
-            errors.append(error)
-    raise ValueError(f"a tree given to `tx` must have the paths as keys, {list(map(str, weights.keys))}: {errors[0]}")
 
 
 def add_slots(

@@ -1,10 +1,11 @@
 """What can be read from the optimizers and what can be set afterwards."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import optax
 
 from adamw_jax._tree import checks
 from adamw_jax.keras._adamw._rules import WeightRules
@@ -29,6 +30,10 @@ class ReadableOptimizer(OptaxOptimizer):
     """An optimizer whose arguments are its attributes: hyperparameters can be set, options refuse."""
 
     settable = ("learning_rate", "lr", "total_iterations")
+    _function: Callable[..., optax.GradientTransformation]
+    """The preset."""
+    _own_names: Mapping[str, str]
+    """{option of the class: argument of the preset}."""
     _options: Mapping[str, Any]
     _hyper: Hyperparameters
     _rules: WeightRules

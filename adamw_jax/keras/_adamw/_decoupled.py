@@ -1,7 +1,7 @@
 """What AdamW, NadamW and SGDW share: keras-adamw's arguments, translated onto the presets' options."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,11 +65,6 @@ class DecoupledOptimizer(ReadableOptimizer):
         `autorestart` without annealing; at `build`, a key that means no weight, or a sequence of another length than
         the trainable variables; an attribute that cannot be set.
     """
-
-    _function: Callable[..., optax.GradientTransformation]
-    """The preset."""
-    _own_names: Mapping[str, str]
-    """{option of the class: argument of the preset}."""
 
     def __init__(
         self,
