@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from adamw_jax._explain.same import NotComparableError, is_same, text_of
-from adamw_jax._optimizer.plan import About, LeafPlan, Plan
+from adamw_jax._optimizer.plan import LeafPlan, Plan
+from adamw_jax._optimizer.same import NotComparableError, is_same, text_of
 from adamw_jax._tree import table
 
 ALL = "(all)"
@@ -101,13 +101,13 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str, unknow
     return changed
 
 
-def _direction_changes(old: About, new: About, unknown: set[str]) -> list[Change]:
-    if new.name != old.name:
-        return [("direction", old.name, new.name)]
-    if new.arguments is None or old.arguments is None:
-        unknown.add(f"the arguments of the direction {new.name!r}")
+def _direction_changes(old: LeafPlan, new: LeafPlan, unknown: set[str]) -> list[Change]:
+    if new.direction != old.direction:
+        return [("direction", old.direction, new.direction)]
+    if new.about.arguments is None or old.about.arguments is None:
+        unknown.add(f"the arguments of the direction {new.direction!r}")
         return []
-    return _changes(old.arguments, new.arguments, "direction: ", unknown)
+    return _changes(old.about.arguments, new.about.arguments, "direction: ", unknown)
 
 
 def difference(new: Table, old: Table) -> Difference:
@@ -122,7 +122,7 @@ def difference(new: Table, old: Table) -> Difference:
         raise ValueError(f"`old` must be a table of the same parameters, got some in one table only: {', '.join(only)}")
     unknown: set[str] = set()
     changed = [(ALL, *each) for each in _changes(_settings(old), _settings(new), "", unknown)]
-    directions = {path: _direction_changes(olds[path][0].about, news[path][0].about, unknown) for path in news}
+    directions = {path: _direction_changes(olds[path][0], news[path][0], unknown) for path in news}
     alike = [each for each in next(iter(directions.values()), []) if all(each in more for more in directions.values())]
     changed += [(ALL, *each) for each in alike]
     both_have = all(row["scale_invariant"] is not None for row in (*new.rows, *old.rows))

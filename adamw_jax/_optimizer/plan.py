@@ -14,7 +14,7 @@ from adamw_jax._decay.forms import Decoupled
 from adamw_jax._decay.held import Held, Norms, norm_rules
 from adamw_jax._decay.proximal import thresholds_of
 from adamw_jax._direction.by_path import direction_per_leaf
-from adamw_jax._direction.direction import About as About, about as about
+from adamw_jax._direction.direction import About, about
 from adamw_jax._optimizer.factors import Factors, factors_of, factors_of_run
 from adamw_jax._rates.restarts import WarmRestarts
 from adamw_jax._rates.shapes import Named

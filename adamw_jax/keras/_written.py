@@ -12,8 +12,8 @@ import numpy as np
 import optax
 
 import adamw_jax
-from adamw_jax._optimizer.plan import about
 from adamw_jax._tree import checks
+from adamw_jax._tree.stage import facts_of
 
 _PACKAGES = {"adamw_jax": adamw_jax, "optax": optax, "optax.contrib": optax.contrib}
 
@@ -77,9 +77,9 @@ def _named(value: Any, **given: Any) -> dict[str, Any]:
 
 def _made(value: Any) -> tuple[Any, Any] | None:
     """Return the public class or function that made a value, and its arguments; None where they are not known."""
-    direction = about(value) if hasattr(value, "update") else None
-    if direction is not None:
-        label, arguments = f"scale_by_{direction.name}", direction.arguments
+    if hasattr(value, "update"):
+        facts: Any = facts_of(value, object)
+        label, arguments = f"scale_by_{getattr(facts, 'name', '')}", getattr(facts, "arguments", None)
     else:
         by_field = value._asdict() if isinstance(value, tuple) and hasattr(value, "_asdict") else None
         if dataclasses.is_dataclass(value):

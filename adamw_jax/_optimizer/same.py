@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from adamw_jax._direction.direction import about
 from adamw_jax._optimizer.factors import values_at
-from adamw_jax._optimizer.plan import about
 from adamw_jax._tree.checks import is_number, is_traced
 
 COUNTS = np.unique(np.geomspace(1, 100_001, 60).astype(np.int64)) - 1
