@@ -28,7 +28,7 @@ def test_every_name_that_optax_has_is_in_one_of_the_lists():
 
 
 def test_the_documentation_has_the_table():
-    page = (ROOT / "docs" / "how-to" / "directions.md").read_text()
+    page = (ROOT / "benchmarks" / "results" / "directions.md").read_text()
     (table,) = re.findall(r"<!-- directions -->\n(.*?)<!-- /directions -->", page, re.DOTALL)
     assert table == as_markdown()
 
