@@ -306,7 +306,7 @@ def test_averages_read_under_jit_and_in_parallel_runs():
                 jnp.ones(1), aj.adamw(0.1).init(jnp.ones(1)), jnp.ones(1)
             ),
             ValueError,
-            "AverageState at 'its top', got LearningRateState",
+            "EmaState at 'its top', got LearningRateState",
         ),
         (lambda: aj.with_average(aj.adamw(0.1), aj.CycleMean()).init(jnp.ones(1)), ValueError, "CycleMean unless"),
         (

@@ -483,6 +483,9 @@ CHANGES = {
         "multiplier in detail",
     ),
     "a threshold": (lambda: aj.adamw(**BASE, proximal_l1={"kernel": 0.01}), "proximal_l1"),
+    "a wrapper": (lambda: aj.skip_spikes(optax.chain(optax.clip(1.0), aj.adamw(**BASE))), "around it"),
+    "a wrapper's number": (lambda: optax.chain(aj.skip_spikes(aj.adamw(**BASE), sigma=3.0)), "skip_spikes: sigma"),
+    "an average": (lambda: aj.with_average(aj.adamw(**BASE), aj.Ema(5)), "with_average: average"),
 }
 
 

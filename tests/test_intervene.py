@@ -92,9 +92,9 @@ def test_kinds_of_states_that_begin_anew_are_told(states):
 def test_averages_are_taken_over_and_what_is_not_is_told(states):
     one, other = OPTIMIZERS["averaged"], OPTIMIZERS["averaged, narrow"]
     done = aj.intervene(states["averaged"], one, other, PARAMS)
-    assert done.notes == ("AverageState at 'average/dense/kernel': stored as the new optimizer does",)
+    assert done.notes == ("EmaState at 'average/dense/kernel': stored as the new optimizer does",)
     done = aj.intervene(states["averaged, narrow"], other, one, PARAMS)
-    assert done.notes[1:] == ("AverageState begins anew, at 'seen'",)
+    assert done.notes[1:] == ("EmaState begins anew, at 'seen'",)
     done = aj.intervene(states["adamw"], OPTIMIZERS["adamw"], one, PARAMS)
     assert int(done.state.count) == 3
 

@@ -8,7 +8,7 @@ import chex
 import jax
 import optax
 
-from adamw_jax._optimizer.optimizer import with_plan_of
+from adamw_jax._optimizer.optimizer import wrapper_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import parameter_of
@@ -170,4 +170,5 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         new: Any = _in_turn(jax.jit(whole), arguments, updates) if is_program else whole(*arguments)
         return new[0], new[1]
 
-    return with_plan_of(inner, optax.GradientTransformationExtraArgs(init, update))
+    return wrapper_of(
+        inner, optax.GradientTransformationExtraArgs(init, update), "with_host_state", parts=parts)

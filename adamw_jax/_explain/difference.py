@@ -85,6 +85,8 @@ def _settings(table_of: Table) -> dict[str, Any]:
         "multiplier_scales_decay": plan.factor.multipliers is not None,
         "round_params": plan.round_params,
         "accumulate": plan.accumulate,
+        "around it": ", ".join(name for name, _ in plan.around) or None,
+        **{f"{name}: {key}": value for name, options in plan.around for key, value in options.items()},
     }
 
 

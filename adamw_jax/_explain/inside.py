@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._optimizer.optimizer import initialized, plan_of
-from adamw_jax._optimizer.plan import Plan
+from adamw_jax._optimizer.plan import Plan, Wrappers
 from adamw_jax._rates.readout import injected
 from adamw_jax._tree import checks
 from adamw_jax._tree.paths import leaf_paths
@@ -57,15 +57,15 @@ def abstract(params: chex.ArrayTree) -> chex.ArrayTree:
     return jax.tree.map(shape_of, params)
 
 
-def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], chex.ArrayTree]:
-    """Return the plan and the trained shapes of every optimizer inside, and the shapes of the state."""
-    with initialized() as found, warnings.catch_warnings():
+def _plans(tx: Any, shapes: chex.ArrayTree) -> tuple[list[tuple[Plan, chex.ArrayTree]], Wrappers, chex.ArrayTree]:
+    """Return every optimizer inside with the shapes that it trains, the wrappers, and the shapes of the state."""
+    with initialized() as calls, warnings.catch_warnings():
         # The table's flags and warnings say it.
         warnings.filterwarnings("ignore", message="`(weight_decay|proximal_l1)` of|`schedule` is at most")
         # A new function for each call: JAX caches the result of one that it has traced for these shapes.
         state = jax.eval_shape(lambda params: tx.init(params), shapes)
-    inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in found}
-    return list(inside.values()), state
+    inside = {(id(plan), leaf_paths(params)): (plan, abstract(params)) for plan, params in calls.plans}
+    return list(inside.values()), tuple(calls.around), state
 
 
 def _with_numbers(tx: Any, plan: Plan, shapes: chex.ArrayTree) -> Plan:
@@ -106,9 +106,9 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
     Raises:
       TypeError: no optimizer of this library inside, or several. ValueError: see `_with_injected_rate`.
     """
-    inside, state = _plans(tx, shapes)
+    inside, around, state = _plans(tx, shapes)
     if (plan := plan_of(tx)) is not None:
-        return plan, shapes, state
+        return dataclasses.replace(plan, around=around), shapes, state
     if len(inside) != 1:
         kind = getattr(getattr(tx, "update", None), "__qualname__", type(tx).__name__).split(".")[0]
         remedy = (
@@ -123,7 +123,8 @@ def optimizer_in(tx: Any, shapes: chex.ArrayTree) -> tuple[Plan, chex.ArrayTree,
             f"`tx` must train the parameters by their paths, got an optimizer inside that trains {sorted(foreign)}: "
             "explain the optimizer itself"
         )
-    return _with_injected_rate(_with_numbers(tx, plan, shapes), state), trained, state
+    plan = _with_injected_rate(_with_numbers(tx, plan, shapes), state)
+    return dataclasses.replace(plan, around=around), trained, state
 
 
 def state_bytes_of(state: chex.ArrayTree, params: chex.ArrayTree) -> tuple[list[int], int]:

@@ -9,7 +9,7 @@ import optax
 
 from adamw_jax._explain.difference import Difference
 from adamw_jax._explain.explain import explain
-from adamw_jax._optimizer.average import AverageState
+from adamw_jax._optimizer.averages import AverageState
 from adamw_jax._optimizer.optimizer import plan_of
 from adamw_jax._rates.moves import reschedule
 from adamw_jax._rates.owner import LearningRateState, ScheduleState
@@ -119,7 +119,7 @@ def intervene(
     carried = carry_over(stored, fresh)
     notes += _begun(stored, carried)
     counts = [value_of(node.count) for node in nodes_of(carried, LearningRateState)]
-    if counts and not nodes_of(state, AverageState):
+    if counts := [value_of(node.count) for node in nodes_of(state, AverageState)] or counts:
         carried = edit_nodes(carried, AverageState, lambda node: {"count": counts[0]})
     plan = plan_of(new)
     schedule = None if plan is None else plan.schedule

@@ -1,43 +1,27 @@
 """An average of the weights in the optimizer's state: exponential, over a cycle, or equal to a decay of the rate."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.averages import Average
-from adamw_jax._optimizer.optimizer import with_plan_of
+from adamw_jax._optimizer.averages import Average, AverageState
+from adamw_jax._optimizer.optimizer import wrapper_of
 from adamw_jax._rates.owner import LearningRateState
 from adamw_jax._rules.masks import resolve_mask
 from adamw_jax._storage.formats import Storage, storage_of
 from adamw_jax._storage.rounding import bits_of, noise, seed_of
 from adamw_jax._tree import checks
-from adamw_jax._tree.fit import check_kind
+from adamw_jax._tree.fit import with_fitting_state
 from adamw_jax._tree.loop import Kernel, map_leaves
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.stage import structure_of, with_gradients
 from adamw_jax._tree.state import nodes_of, value_of
 from adamw_jax._tree.typing import Mask, Params, Updates
 from adamw_jax._tree.width import is_floating
-
-
-class AverageState(NamedTuple):
-    """State of `with_average`.
-
-    Attributes:
-      count: updates made, int32; an update that the optimizer inside skipped is none.
-      seen: weights that the average holds, int32; 0 where it has not begun, negative where it is not complete.
-      average: the averaged weights, a tree like the parameters; `optax.MaskedNode` where `but` leaves a leaf out.
-      inner_state: state of the optimizer inside.
-    """
-
-    count: chex.Array
-    seen: chex.Array
-    average: Params
-    inner_state: optax.OptState
 
 
 def _steps_taken(before: optax.OptState, after: optax.OptState) -> chex.Array:
@@ -138,14 +122,13 @@ def with_average(
         inner_state = tx.init(params)
         average.check(inner_state)
         (zeros,) = storage.zeros(without(params, flags), 1)
-        return AverageState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32), zeros, inner_state)
+        return average.state(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32), zeros, inner_state)
 
     def update(
         updates: Updates, state: AverageState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, AverageState]:
         if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to average them, got None")
-        check_kind(state, AverageState)
         params = with_gradients(updates, params)
         new, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         taken = _steps_taken(state.inner_state, inner_state)
@@ -156,6 +139,7 @@ def with_average(
         flags = left_out(params)
         seed, salt = ((seed_of(count),), (without(updates, flags),)) if storage.is_narrow else ((), ())
         kept, *_ = map_leaves(_kernel(storage), (share, *seed), (state.average, without(shown, flags), *salt))
-        return new, AverageState(count, jnp.where(taken, seen, state.seen), kept, inner_state)
+        return new, average.state(count, jnp.where(taken, seen, state.seen), kept, inner_state)
 
-    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
+    made = with_fitting_state(optax.GradientTransformationExtraArgs(init, update))
+    return wrapper_of(tx, made, "with_average", average=average, but=but, store=store)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adamw_jax._optimizer.average import AverageState
+from adamw_jax._optimizer.averages import AverageState
 from adamw_jax._tree import checks
 from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import is_hole, nodes_of, state_in, value_of

@@ -1,7 +1,7 @@
 """Kinds of averages: which share of it each update's weights get."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax.numpy as jnp
@@ -10,12 +10,43 @@ import optax
 from adamw_jax._rates.owner import ScheduleState
 from adamw_jax._tree import checks
 from adamw_jax._tree.state import nodes_of, value_of
-from adamw_jax._tree.typing import Scalar
+from adamw_jax._tree.typing import Params, Scalar
+
+
+class AverageState(NamedTuple):
+    """State of `with_average`.
+
+    Attributes:
+      count: updates made, int32; an update that the optimizer inside skipped is none.
+      seen: weights that the average holds, int32; 0 where it has not begun, negative where it is not complete.
+      average: the averaged weights, a tree like the parameters; `optax.MaskedNode` where `but` leaves a leaf out.
+      inner_state: state of the optimizer inside.
+    """
+
+    count: chex.Array
+    seen: chex.Array
+    average: Params
+    inner_state: optax.OptState
+
+
+class EmaState(AverageState):
+    """State of `with_average` of an `Ema`."""
+
+
+class CycleMeanState(AverageState):
+    """State of `with_average` of a `CycleMean`."""
+
+
+class DecayMergeState(AverageState):
+    """State of `with_average` of a `DecayMerge`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Average:
     """A kind of average."""
+
+    state: ClassVar[type[AverageState]]
+    """Its own type, for the weights that one kind holds are none of another's."""
 
     of_weights_before: ClassVar[bool] = False
     """Whether an update's weights are those before it."""
@@ -57,6 +88,7 @@ class Ema(Average):
     Ema(half_life=500, start=0, power=None)
     """
 
+    state: ClassVar[type[AverageState]] = EmaState
     half_life: Scalar | None = None
     start: Scalar = 0
     power: Scalar | None = None
@@ -110,6 +142,7 @@ class CycleMean(Average):
     CycleMean(ends=False)
     """
 
+    state: ClassVar[type[AverageState]] = CycleMeanState
     ends: bool = False
 
     def __post_init__(self) -> None:

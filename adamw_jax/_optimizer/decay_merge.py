@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamw_jax._optimizer.averages import Average
+from adamw_jax._optimizer.averages import Average, AverageState, DecayMergeState
 from adamw_jax._rates.shapes import SHAPES
 from adamw_jax._tree import checks
 from adamw_jax._tree.typing import Scalar
@@ -40,6 +40,7 @@ class DecayMerge(Average):
     shape: Any
     updates: Scalar
     last: Scalar = 0.2
+    state: ClassVar[type[AverageState]] = DecayMergeState
     of_weights_before: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._optimizer.matrix_norms import has_numbers
-from adamw_jax._optimizer.optimizer import plan_of, with_plan_of
+from adamw_jax._optimizer.optimizer import plan_of, wrapper_of
 from adamw_jax._optimizer.residual import orthogonalizes
 from adamw_jax._optimizer.sight import PerPath, Sight, sight_of
 from adamw_jax._tree import checks
@@ -156,7 +156,7 @@ def observe(
             if not has_residuals:
                 return seen
             # Without weights nothing decays: what is left of the update is Muon's, times a number.
-            alone, _ = step(gradients, jax.tree.map(jnp.zeros_like, params))
+            alone, _ = step(gradients, jax.tree.map(jnp.zeros_like, weights))
             return seen._replace(residual=sight.residuals(alone, before.residual))
 
         if checks.is_traced(due):
@@ -174,4 +174,4 @@ def observe(
             seen = see(updates) if due else before
         return updates, seen._replace(count=count, inner_state=inner_state)
 
-    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
+    return wrapper_of(tx, optax.GradientTransformationExtraArgs(init, update), "observe", every=every, axes=axes)

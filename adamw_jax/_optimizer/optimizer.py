@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -16,18 +17,31 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.stage import Noted, facts_of, params_or_updates
 from adamw_jax._tree.typing import Params, Updates
 
-_INITIALIZED: contextvars.ContextVar[list[tuple[Plan, Params]] | None] = contextvars.ContextVar("_INITIALIZED")
+@dataclasses.dataclass(frozen=True)
+class Calls:
+    """What `initialized` saw.
+
+    Attributes:
+      plans: the plan of every optimizer whose `init` was called, and its parameters.
+      around: name and options of every wrapper of this library whose `init` was called, the outermost first.
+    """
+
+    plans: list[tuple[Plan, Params]] = dataclasses.field(default_factory=list)
+    around: list[tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=list)
+
+
+_CALLS: contextvars.ContextVar[Calls | None] = contextvars.ContextVar("_CALLS", default=None)
 
 
 @contextlib.contextmanager
-def initialized() -> Iterator[list[tuple[Plan, Params]]]:
-    """Return a list that receives the plan of every optimizer whose `init` is called, and its parameters."""
-    found: list[tuple[Plan, Params]] = []
-    token = _INITIALIZED.set(found)
+def initialized() -> Iterator[Calls]:
+    """Return a record that receives the optimizers and wrappers whose `init` is called."""
+    calls = Calls()
+    token = _CALLS.set(calls)
     try:
-        yield found
+        yield calls
     finally:
-        _INITIALIZED.reset(token)
+        _CALLS.reset(token)
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
@@ -39,8 +53,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
         inner, update = transformation
 
         def init(params: Params) -> optax.OptState:
-            if (found := _INITIALIZED.get(None)) is not None:
-                found.append((plan, params))
+            if (calls := _CALLS.get()) is not None:
+                calls.plans.append((plan, params))
             checks.check_arrays("params", params)
             return inner(params)
 
@@ -67,10 +81,24 @@ def plan_of(transformation: Any) -> Plan | None:
     return facts_of(transformation, Plan)
 
 
-def with_plan_of(inner: optax.GradientTransformation, outer: optax.GradientTransformation) -> Any:
-    """Copy the inner optimizer's plan to the wrapper, if it has one, so that `explain` works on it."""
-    plan = plan_of(inner)
-    return outer if plan is None else Optimizer.made_from(plan, outer)
+def wrapper_of(
+    inner: optax.GradientTransformation, outer: optax.GradientTransformation, name: str, **options: Any
+) -> Any:
+    """Return a wrapper with the inner optimizer's plan, if it has one, so that `explain` works on it.
+
+    Args:
+      inner: what the wrapper is around.
+      outer: the wrapper.
+      name, options: its public name and arguments, which `explain` compares.
+    """
+
+    def init(params: Params) -> optax.OptState:
+        if (calls := _CALLS.get()) is not None:
+            calls.around.append((name, options))
+        return outer.init(params)
+
+    plan, made = plan_of(inner), optax.GradientTransformationExtraArgs(init, outer.update)
+    return made if plan is None else Optimizer.made_from(plan, made)
 
 
 def made_per_tree(

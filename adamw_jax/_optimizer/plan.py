@@ -58,9 +58,16 @@ class LeafPlan(Leaf):
         return self.about.name
 
 
+Wrappers = tuple[tuple[str, dict[str, Any]], ...]
+"""((name, options), ...)"""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The options of an optimizer, documented at `decoupled`, checked against each other."""
+    """The options of an optimizer, documented at `decoupled`, checked against each other.
+
+    `around` are the wrappers that `explain` found around it, the outermost first.
+    """
 
     direction: Directions
     learning_rate: ScalarOrSchedule
@@ -75,6 +82,7 @@ class Plan:
     axes: Any
     round_params: bool
     accumulate: str
+    around: Wrappers = ()
 
     def __post_init__(self) -> None:
         check_rules("weight_decay", self.weight_decay, check_decay)

@@ -1,5 +1,6 @@
 """Skipping updates whose gradient or loss is far larger than usual."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import chex
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from adamw_jax._optimizer.log_norm import log_norm, watched
-from adamw_jax._optimizer.optimizer import with_plan_of
+from adamw_jax._optimizer.optimizer import wrapper_of
 from adamw_jax._tree import checks
 from adamw_jax._tree.fit import check_kind
 from adamw_jax._tree.stage import params_or_updates
@@ -30,7 +31,7 @@ class SkipSpikesState(NamedTuple):
       known: updates that the statistics know, int32, at most the window.
       mean: running mean of the logarithm of the norms of the gradients taken.
       variance: running variance of the same.
-      loss_mean, loss_variance: those of the loss; 0 where it is not judged.
+      loss_known, loss_mean, loss_variance: the same of the loss; 0 where it is not judged.
     """
 
     inner_state: optax.OptState
@@ -40,6 +41,7 @@ class SkipSpikesState(NamedTuple):
     known: chex.Array
     mean: chex.Array
     variance: chex.Array
+    loss_known: chex.Array
     loss_mean: chex.Array
     loss_variance: chex.Array
 
@@ -122,9 +124,9 @@ def skip_spikes(
     tx = checks.check_transformation("tx", tx)
 
     def init(params: Params) -> SkipSpikesState:
-        counts = (jnp.zeros([], jnp.int32) for _ in range(4))
-        statistics = (jnp.zeros([], jnp.result_type(float)) for _ in range(4))
-        return SkipSpikesState(tx.init(params), *counts, *statistics)
+        counts = (jnp.zeros([], jnp.int32) for _ in range(3))
+        statistics = ((jnp.zeros([], jnp.int32), *jnp.zeros([2], jnp.result_type(float))) for _ in range(2))
+        return SkipSpikesState(tx.init(params), *counts, *itertools.chain(*statistics))
 
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra_args: Any
@@ -136,39 +138,41 @@ def skip_spikes(
         # A gradient of zero has no logarithm.
         has_norm, finite = finite & positive, finite & jnp.isfinite(y)
 
-        def is_high(value: chex.Array, mean: chex.Array, variance: chex.Array, unit: Any) -> chex.Array:
-            return value > mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(variance), LEAST_DEVIATION * unit)
+        def is_high(value: Any, known: Any, mean: Any, variance: Any, unit: Any) -> chex.Array:
+            limit = mean + as_scalar(sigma) * jnp.maximum(jnp.sqrt(variance), LEAST_DEVIATION * unit)
+            return (known >= full) & (value > limit)
 
-        high = (has_norm & is_high(x, state.mean, state.variance, 1.0)) if loss != "only" else jnp.asarray(False)
+        norms = state.known, state.mean, state.variance
+        losses = state.loss_known, state.loss_mean, state.loss_variance
+        spike = has_norm & is_high(x, *norms, 1.0) if loss != "only" else jnp.asarray(False)
         if loss:
-            high |= is_high(y, state.loss_mean, state.loss_variance, jnp.abs(state.loss_mean))
-        spike = high & (state.known >= full)
+            spike |= is_high(y, *losses, jnp.abs(state.loss_mean))
         accepted = spike & (state.above >= full)
         taken = finite & (~spike | accepted)
 
-        known = jnp.minimum(jnp.where(accepted, 0, state.known) + 1, full)
-        share = 1 / known.astype(x.dtype)
-        enters = taken & (has_norm if loss != "only" else finite)
-
-        def moved(enters: Any, value: chex.Array, mean: chex.Array, variance: chex.Array) -> tuple[Any, Any]:
-            distance = value - mean
+        def moved(enters: Any, value: Any, known: Any, mean: Any, variance: Any) -> list[chex.Array]:
+            number = jnp.minimum(jnp.where(accepted, 0, known) + 1, full)
+            share, distance = 1 / number.astype(value.dtype), value - mean
             new = jnp.where(accepted, value, mean + share * distance)
             spread = (1 - share) * (variance + share * jnp.square(distance))
-            return jnp.where(enters, new, mean), jnp.where(enters, spread, variance)
+            pairs = zip((number, new, spread), (known, mean, variance), strict=True)
+            return [jnp.where(enters, after, before) for after, before in pairs]
 
-        mean, variance = moved(enters & has_norm, x, state.mean, state.variance)
-        loss_mean, loss_variance = moved(enters, y, state.loss_mean, state.loss_variance)
+        known, mean, variance = moved(taken & has_norm, x, *norms)
+        loss_known, loss_mean, loss_variance = moved(taken, y, *losses) if loss else losses
         new_updates, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         return jax.tree.map(lambda u: _zero_unless(taken, u), new_updates), SkipSpikesState(
             inner_state=_choose(taken, inner_state, state.inner_state),
             skipped=jnp.where(taken, state.skipped, optax.safe_increment(state.skipped)),
             in_a_row=jnp.where(taken, 0, optax.safe_increment(state.in_a_row)),
             above=jnp.where(taken, 0, jnp.where(finite, optax.safe_increment(state.above), state.above)),
-            known=jnp.where(enters, known, state.known),
+            known=known,
             mean=mean,
             variance=variance,
+            loss_known=loss_known,
             loss_mean=loss_mean,
             loss_variance=loss_variance,
         )
 
-    return with_plan_of(tx, optax.GradientTransformationExtraArgs(init, update))
+    made = optax.GradientTransformationExtraArgs(init, update)
+    return wrapper_of(tx, made, "skip_spikes", sigma=sigma, window=window, loss=loss)

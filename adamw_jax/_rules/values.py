@@ -36,7 +36,9 @@ def _read(rules: Any, paths: tuple[str, ...], is_leaf: Callable[[Any], bool]) ->
     if is_single(rules):
         return "function" if callable(rules) else "all", None
     # A bare array has the path "", which a pair that is one value has, too.
-    if not (paths == ("",) and is_pair(rules) and is_leaf(rules)):
+    is_bare_pair = paths == ("",) and is_pair(rules) and is_leaf(rules)
+    # The pattern "" as a name would leave no trace in a path.
+    if not is_bare_pair and not (is_flat(rules) and "" in rules):
         prefix = not is_pair(rules) and not (is_flat(rules) and all(map(is_leaf, rules.values())))
         tree = values_of_tree(rules, paths, is_leaf, prefix=prefix)
         if tree is not None:
@@ -168,7 +170,7 @@ def resolve_rules(
     if is_pair(rules) and is_leaf(rules):
         raise ValueError(
             f"`{name}` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of arrays: "
-            f"use a function (path, leaf) -> value, got {rules!r}"
+            f'{{"": (l1, l2)}} gives all leaves the pair, a function (path, leaf) -> value each its own, got {rules!r}'
         )
     return _checked(check, [f"{name} at {path!r}" for path in paths], tree)
 

@@ -104,6 +104,7 @@ def params_or_updates(updates: Updates, params: Params | None) -> chex.ArrayTree
       ValueError: the two differ in structure, or in the shape of a floating parameter. TypeError: the update of a
         floating parameter is not floating.
     """
+    params = with_gradients(updates, params)
     if params is None:
         return updates
     if structure_of(params) != structure_of(updates):

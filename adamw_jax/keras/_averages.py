@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from adamw_jax._optimizer.average import AverageState
+from adamw_jax._optimizer.averages import AverageState
 from adamw_jax._tree.state import nodes_of
 from adamw_jax.keras._adapter import OptaxOptimizer
 from adamw_jax.keras._inside import adapters, described
