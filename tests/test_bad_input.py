@@ -248,7 +248,8 @@ ROWS = [
         ValueError,
         (
             "`weight_decay` must say whether a pair is (l1, l2) or a tree when the parameters are a pair of "
-            "arrays: use a function (path, leaf) -> value, got (0.1, 0.2)"
+            'arrays: {"": (l1, l2)} gives all leaves the pair, a function (path, leaf) -> value each its own, got '
+            "(0.1, 0.2)"
         ),
     ),
     (

@@ -4,6 +4,7 @@ import itertools
 import warnings
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -49,10 +50,14 @@ def states():
 def test_every_optimizer_goes_on_after_every_other(old, states):
     for new in OPTIMIZERS:
         done = aj.intervene(states[old], OPTIMIZERS[old], OPTIMIZERS[new], PARAMS)
-        updates, after = OPTIMIZERS[new].update(PARAMS, done.state, PARAMS)
-        chex.assert_tree_all_finite(updates)
-        assert int(aj.current(after).count) == 4, new
+        update = OPTIMIZERS[new].update
+        updates, after = jax.eval_shape(update, PARAMS, done.state, PARAMS)
+        chex.assert_trees_all_equal_shapes_and_dtypes((updates, after), (PARAMS, done.state))
+        assert int(aj.current(done.state).count) == 3, new
         if old == new:
+            updates, after = update(PARAMS, done.state, PARAMS)
+            chex.assert_tree_all_finite(updates)
+            assert int(aj.current(after).count) == 4
             assert not done.changes
             assert done.notes == ()
             chex.assert_trees_all_equal(done.state, states[old])
@@ -112,3 +117,23 @@ def test_a_foreign_state_is_refused(states):
             aj.intervene(states[old], OPTIMIZERS[new], OPTIMIZERS[new], PARAMS)
     with pytest.raises(TypeError, match="must come from a preset"), warnings.catch_warnings():
         aj.intervene(states["adamw"], OPTIMIZERS["adamw"], optax.adam(0.1), PARAMS)
+
+
+def test_what_one_average_holds_is_none_of_another_kinds(states):
+    new = aj.with_average(aj.adamw(0.1), aj.DecayMerge("linear", updates=100))
+    done = aj.intervene(states["averaged"], OPTIMIZERS["averaged"], new, PARAMS)
+    assert done.notes == ("DecayMergeState begins anew, at 'count'",)
+    assert (int(done.state.count), int(done.state.seen)) == (3, 0)
+    with pytest.raises(ValueError, match="DecayMergeState at 'its top', got EmaState: carry_over"):
+        new.update(PARAMS, states["averaged"], PARAMS)
+
+
+def test_other_anchors_are_told():
+    old, new = (
+        aj.adamw(0.1, weight_decay=1e-3, decay=aj.Anchored(jax.tree.map(lambda p, n=n: n * p, PARAMS))) for n in (1, 2)
+    )
+    done = aj.intervene(old.init(PARAMS), old, new, PARAMS)
+    assert [tuple(row.values()) for row in done.changes.rows] == [
+        ("(all)", "form of the decay", "Anchored(3 arrays)", "Anchored(3 arrays)")
+    ]
+    assert done.notes == ("the anchors are those of the state: optax.tree.set(state, anchors=others) replaces them",)

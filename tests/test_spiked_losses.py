@@ -59,6 +59,17 @@ def test_a_loss_is_judged_where_there_is_no_gradient():
     assert skipped("only", [*CALM, 9.0], [0.0] * 6)[0] == [False] * 5 + [True]
 
 
+def test_a_loss_judged_from_the_middle_of_a_run_on_has_a_window_first():
+    gradients = [jnp.array([1.0 + 0.01 * k]) for k in range(12)]
+    before, after = (aj.skip_spikes(optax.sgd(1.0), window=3, loss=loss) for loss in (False, True))
+    state = before.init(jnp.zeros(1))
+    for gradient in gradients[:5]:
+        _, state = before.update(gradient, state)
+    for gradient, y in zip(gradients[5:], [*CALM, 9.0, 2.0], strict=True):
+        _, state = after.update(gradient, state, value=jnp.float32(y))
+    assert int(state.skipped) == 1
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="`loss` must be one of False, True, 'only', got 'both'"):
         aj.skip_spikes(optax.sgd(1.0), loss="both")

@@ -161,6 +161,9 @@ class Anchored(Decoupled):
     anchors: Params | None = None
     term = staticmethod(_anchored)
 
+    def __repr__(self) -> str:
+        return f"Anchored({'' if self.anchors is None else f'{len(jax.tree.leaves(self.anchors))} arrays'})"
+
     def beside(self, frozen: Sequence[bool]) -> "Anchored":
         """Return the form with zeros as anchors of frozen leaves that are not floating: they have no decay."""
         leaves: list[Any] = jax.tree.leaves(self.anchors)

@@ -170,5 +170,4 @@ def with_host_state(inner: optax.GradientTransformation, parts: str) -> optax.Gr
         new: Any = _in_turn(jax.jit(whole), arguments, updates) if is_program else whole(*arguments)
         return new[0], new[1]
 
-    return wrapper_of(
-        inner, optax.GradientTransformationExtraArgs(init, update), "with_host_state", parts=parts)
+    return wrapper_of(inner, optax.GradientTransformationExtraArgs(init, update), "with_host_state", parts=parts)

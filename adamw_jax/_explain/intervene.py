@@ -74,10 +74,6 @@ def _begun(state: Any, carried: Any) -> list[str]:
     return notes + [f"{kind} begins anew, at {path!r}" for kind, path in begun.items()]
 
 
-def _schedule_differs(changes: Difference) -> bool:
-    return any(row["what"] == "schedule" for row in changes.rows)
-
-
 def intervene(
     state: optax.OptState,
     old: optax.GradientTransformation,
@@ -119,11 +115,15 @@ def intervene(
     carried = carry_over(stored, fresh)
     notes += _begun(stored, carried)
     counts = [value_of(node.count) for node in nodes_of(carried, LearningRateState)]
-    if counts := [value_of(node.count) for node in nodes_of(state, AverageState)] or counts:
-        carried = edit_nodes(carried, AverageState, lambda node: {"count": counts[0]})
+    if made := [value_of(node.count) for node in nodes_of(state, AverageState)] or counts:
+        carried = edit_nodes(carried, AverageState, lambda node: {"count": made[0]})
     plan = plan_of(new)
     schedule = None if plan is None else plan.schedule
-    if schedule is not None and nodes_of(carried, ScheduleState) and _schedule_differs(changes):
+    changed = {row["what"] for row in changes.rows}
+    anchors = [optax.tree.get(each, "anchors") for each in (state, carried)]
+    if "form of the decay" in changed and all(each is not None for each in anchors):
+        notes.append("the anchors are those of the state: optax.tree.set(state, anchors=others) replaces them")
+    if schedule is not None and nodes_of(carried, ScheduleState) and "schedule" in changed:
         carried = reschedule(carried, schedule, count=counts[0])
         notes.append(f"the schedule stands where it is after {int(counts[0]):,} updates")
     return Intervention(changes, carried, tuple(notes))

@@ -1,7 +1,7 @@
 """Kinds of averages: which share of it each update's weights get."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import chex
 import jax.numpy as jnp

@@ -17,6 +17,7 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.stage import Noted, facts_of, params_or_updates
 from adamw_jax._tree.typing import Params, Updates
 
+
 @dataclasses.dataclass(frozen=True)
 class Calls:
     """What `initialized` saw.
