@@ -1,5 +1,6 @@
 """Every Python block of the README and of docs/ runs, each in a process-wide import but a namespace of its own."""
 
+import importlib
 import inspect
 import pathlib
 import re
@@ -131,6 +132,10 @@ def test_the_site_shows_every_argument_of_a_public_function():
             sections = function.docstring.parse("google", warnings=False) if function.is_function else []
             for section in (section for section in sections if section.kind.value == "parameters"):
                 rows = [argument.name.lstrip("*") for argument in section.value]
-                assert sorted(rows) == sorted(argument.name for argument in function.parameters), function.path
+                arguments = {argument.name: argument for argument in function.parameters}
+                if "options" in arguments and "options" not in rows:  # described one by one, typed by a TypedDict
+                    (typed,) = re.findall(r"Unpack\[(\w+)\]", str(arguments.pop("options").annotation))
+                    arguments |= getattr(importlib.import_module(function.module.path), typed).__annotations__
+                assert sorted(rows) == sorted(arguments), function.path
                 told += 1
     assert told > 40

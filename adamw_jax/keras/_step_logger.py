@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from adamw_jax._explain.observed import report
-from adamw_jax._explain.report import QUANTITIES, Report
+from adamw_jax._explain.report import report
+from adamw_jax._explain.reported import QUANTITIES, Report
 from adamw_jax._tree import checks
 from adamw_jax.keras._inside import adapters
 from adamw_jax.keras._paths import unique_paths

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from adamw_jax._devices.sweep import Sweep
-from adamw_jax._explain.report import QUANTITIES, Report
+from adamw_jax._explain.reported import QUANTITIES, Report
 from adamw_jax._tree import checks
 
 
@@ -92,7 +92,7 @@ def steps(history: Any, *, of: str = "ratio", ax: Any = None) -> Any:
     Raises:
       TypeError, ValueError: no reports, reports of different parameters, an unknown quantity.
 
-    >>> from adamw_jax._explain.report import Report
+    >>> from adamw_jax._explain.reported import Report
     >>> row = {"path": "w", "weight_rms": 1.0, "gradient_rms": 1.0, "step_rms": 0.1, "ratio": 0.1, "angle": 0.0}
     >>> ax = steps([Report([row], 10), Report([row], 20)])
     >>> print(ax.get_xlabel(), "-", ax.get_yticklabels()[0].get_text())
