@@ -211,10 +211,22 @@ def test_updates_in_another_order_than_the_parameters_are_refused_by_all_stages(
     tx, ordered = stage(), collections.OrderedDict(w=jnp.ones(4), b=jnp.ones(2))
     with pytest.raises(ValueError, match=r"`params` must have the structure of the updates.*first 'w' against 'b'"):
         tx.update(G, tx.init(ordered), ordered)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        aj.scale_by_multipliers(1.0),
+        aj.observe(aj.adamw(0.1)),
+        aj.skip_spikes(aj.adamw(0.1)),
+        aj.with_average(aj.adamw(0.1), aj.Ema(3)),
+    ],
+)
+def test_a_model_that_is_not_filtered_is_taken_as_parameters(tx):
     model = eqx.nn.MLP(2, 2, 2, 1, key=jax.random.key(0))
     arrays = eqx.filter(model, eqx.is_array)
-    with pytest.raises(ValueError, match=r"`params` must have the structure of the updates"):
-        aj.scale_by_multipliers(1.0).update(arrays, optax.EmptyState(), model)
+    updates, _ = tx.update(arrays, tx.init(arrays), model)
+    assert jax.tree.structure(updates) == jax.tree.structure(arrays)
 
 
 def test_frozen_dicts_take_flags_as_plain_dicts():
