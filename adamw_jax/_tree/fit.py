@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adamw_jax._tree.parts import form_of, forms_of, is_alike, is_stored_otherwise, kind_of, name_of, parts_of
+from adamw_jax._tree.parts import form_of, forms_of, is_alike, is_stored_otherwise, moments_in, name_of, parts_of
 from adamw_jax._tree.paths import leaf_paths
 from adamw_jax._tree.stage import params_or_updates, structure_of, with_gradients
 from adamw_jax._tree.typing import Params, Updates
@@ -68,8 +68,7 @@ def check_kind(state: Any, kind: type) -> None:
         raise TypeError(
             f"`state` must be what init(params) returned, as in update(updates, state, params), got a {got}"
         )
-    names = getattr(kind, "_fields", ()), getattr(state, "_fields", ())
-    remedy = CONVERT if kind_of(names[0]) and kind_of(names[0]) == kind_of(names[1]) else CARRY
+    remedy = CONVERT if moments_in(kind) and moments_in(kind) == moments_in(state) else CARRY
     raise ValueError(
         f"`state` must be what `init` makes of these parameters, {kind.__name__} at 'its top', got {got}: {remedy}"
     )

@@ -1,6 +1,6 @@
 """The parts of a state: the innermost states, and the scalars of those around them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -65,9 +65,9 @@ def is_cast(a: Any, b: Any) -> bool:
     return bool(a[0] == b[0] and a[1] != b[1] and all(jnp.issubdtype(each[1], jnp.floating) for each in (a, b)))
 
 
-def kind_of(names: Iterable[str]) -> frozenset[str]:
-    """Return the names of the moments and scalars in a direction's state, however stored; none for another state."""
-    fields = frozenset(names)
+def moments_in(state: Any) -> frozenset[str]:
+    """Return the names of a direction's moments and scalars in its state, or its class, however stored; else none."""
+    fields = frozenset(getattr(state, "_fields", ()))
     if not fields & STORED:
         return frozenset()
     return (fields | {"mu", "nu"} if "moments" in fields else fields) - {"moments", "count"}
@@ -78,8 +78,7 @@ def is_stored_otherwise(a: Any, b: Any) -> bool:
     if not hasattr(a, "_fields"):
         return False
     if type(a) is not type(b):
-        old, new = (kind_of(getattr(node, "_fields", ())) for node in (a, b))
-        return bool(old) and old == new
+        return bool(moments_in(a)) and moments_in(a) == moments_in(b)
     before, after = forms_of(a), forms_of(b)
     shared = (path for path in before.keys() & after.keys() if before[path][0] == after[path][0])
     return any(not is_alike(before[path], after[path]) for path in shared)
