@@ -48,9 +48,8 @@ class Factors:
     """The scalars of the updates after some counts, in a run without moves of the position by hand.
 
     Attributes:
-      counts: updates made before, an array of integers.
-      alpha, eta: the learning rate and the schedule's factor, arrays of the shape of `counts`.
-      period: T_i, None where the schedule has no cycles.
+      counts: updates made before.
+      alpha, eta, period: the learning rate, the schedule's factor and T_i (None without cycles), one per count.
       factor: c n as a function of the others.
     """
 

@@ -80,12 +80,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def where_is(name: str, names: Iterable[str]) -> str:
-    """Return the message for a name that the package does not have.
-
-    Args:
-      name: the name.
-      names: those that it has.
-    """
+    """Return the message for a name that the package does not have among its `names`."""
     place = PLACES.get(name)
     if place is None and hasattr(optax, f"scale_by_{name}"):
         place = f"decoupled(optax.scale_by_{name}(), learning_rate, ...)"

@@ -31,9 +31,7 @@ def _silent_about(case: Case) -> list[str]:
 def notes_of(case: Case, updates: Any) -> list[str]:
     """Return the notes of a transfer: first work for the user, then options that were kept, then the rule's remarks.
 
-    Args:
-      case: the transfer.
-      updates: of the target.
+    `updates` is the number of the target.
     """
     options, rule, growth, leaves, kinds, *_ = case
     notes = []

@@ -91,12 +91,10 @@ def _traced_ratio(t_mult: chex.Array) -> Ratio:
 
 
 def next_period(period: chex.Array, t_mult: Scalar) -> chex.Array:
-    """Return round(period * t_mult) as Python rounds it, at least 1 and at most 2^31 - 1.
+    """Return round(period * t_mult) of an int32 period as Python rounds it, at least 1 and at most 2^31 - 1.
 
-    Args:
-      period: int32, >= 1.
-      t_mult: > 0. A concrete number is taken as `fraction_of` it, a traced integer as it is. A traced float within an
-        ulp of a number of at most three decimals is that number, any other one the nearest multiple of 2^-23.
+    A concrete t_mult is taken as `fraction_of` it, a traced integer as it is. A traced float within an ulp of a number
+    of at most three decimals is that number, any other one the nearest multiple of 2^-23.
 
     >>> print(next_period(jnp.int32(15), 1.1), round(15 * 1.1), next_period(jnp.int32(55), 1.1), round(55 * 1.1))
     16 16 61 61

@@ -70,9 +70,7 @@ def check_split(split: Any) -> None:
 def widths_of(split: Any, leaves: Sequence[Leaf]) -> list[tuple[int, ...]]:
     """Return for every leaf the columns of the matrices side by side along its outputs, () where it is one matrix.
 
-    Args:
-      split: a number of equal parts of the first axis of outputs, or their sizes; for all leaves or {pattern: parts}.
-      leaves: with axes.
+    `split` is a number of equal parts of the first axis of outputs, or their sizes; for all leaves or {pattern: parts}.
 
     Raises:
       ValueError: a pattern that is found nowhere, an axis that the parts do not make up.

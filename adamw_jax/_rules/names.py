@@ -71,11 +71,7 @@ def _norm_in(path: str, own: str, container: str) -> str | None:
 
 @functools.lru_cache(maxsize=8192)
 def role_of(path: str, axes: int) -> tuple[str, str]:
-    """Return a leaf's role, and which part of its name, or what else, decided.
-
-    Args:
-      path: from `leaf_paths`.
-      axes: their number, without those of stacks.
+    """Return a leaf's role, by its path and number of axes without those of stacks, and the reason.
 
     >>> role_of("norm1/linear/kernel", 2), role_of("norm1/weight", 2), role_of("query/bias", 2)
     (('matrix', "name 'kernel'"), ('norm', "container 'norm1'"), ('bias', "name 'bias'"))

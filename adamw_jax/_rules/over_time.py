@@ -12,16 +12,11 @@ from adamw_jax._tree.typing import Value
 
 
 def values_now(name: str, values: Sequence[Value], extra_args: dict[str, Any]) -> list[Any]:
-    """Return the values of an update: each schedule's at the count that `with_learning_rate` passes.
-
-    Args:
-      name: of the caller's argument, for the errors.
-      values: from `resolve_rules`.
-      extra_args: of the stage that asks.
+    """Return the values of an argument `name` at an update: schedules at the count that `with_learning_rate` passes.
 
     Raises:
       ValueError: a schedule outside `with_learning_rate`, or one that returns a number out of range.
-      TypeError: one that returns something else than a number.
+      TypeError: a schedule that returns something else than a number.
     """
     known: dict[int, Any] = {}
 

@@ -60,14 +60,9 @@ def values_of_tree(
 ) -> list[Any] | None:
     """Return the values of a tree of rules in the order of the parameters' paths; None if it is no such tree.
 
-    Trees are compared by their paths, so that the boxes of a framework, its kinds of mappings and their order of keys
-    make no difference. A tuple of two is a subtree where the parameters have two entries, else a pair (l1, l2).
-
-    Args:
-      rules: any rules.
-      paths: the parameters'.
-      is_leaf: whether a node is a value.
-      prefix: whether a value may stand for a whole subtree of the parameters.
+    Trees are compared by their paths: boxes, kinds of mappings and the order of keys make no difference. A tuple of two
+    is a subtree where the parameters have two entries, else a pair (l1, l2). With `prefix`, a value may stand for a
+    whole subtree of the parameters; `is_leaf` says which nodes are values.
 
     >>> values_of_tree([(0.1, 0.0), 0.2], ["0/0", "0/1", "1/kernel"], is_value)
     [0.1, 0.0, 0.2]

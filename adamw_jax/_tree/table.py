@@ -44,13 +44,12 @@ def to_text(
     right: Collection[str] = (),
     ruled: bool = True,
 ) -> str:
-    """Return the table as aligned plain text: words to the left, numbers to the right.
+    """Return the table as plain text, with numbers and the columns `right` aligned to the right.
 
     Args:
-      columns: key -> title.
-      rows: key -> value each.
-      totals: key -> value of the last line; None for no such line.
-      right: keys of columns that are aligned to the right though their cells are text.
+      columns: {key: title}.
+      rows, totals: {key: value} of each line, and of a last one.
+      right: keys of text columns.
       ruled: whether a line separates the titles from the rows.
 
     >>> print(to_text({"path": "path", "size": "size"}, [{"path": "w", "size": 10}], {"path": "total", "size": 10}))
