@@ -3,6 +3,15 @@
     pip download --no-binary keras --no-deps keras==3.15.1 && tar xzf keras-3.15.1.tar.gz
     python tests/keras_own.py keras-3.15.1
 
+Further arguments are pytest's, and files in the place of all. Of Keras 3.15.1's 550 tests 471 pass, 47 fail on purpose,
+and Keras skips 32:
+
+    optimizers   optimizer 40, adam 8, adamw 7, nadam 6 of 7, sgd 5 of 7, loss scale 21, multi 14 of 15, sparse 36 of 38
+    callbacks    backup 7, callback 0 of 1, csv 2, early stopping 7, lambda 6, rate scheduler 4 of 5, checkpoint 2,
+                 monitor 2, plateau 5 of 6, NaN 8
+    saving       api 62, lib 72 of 75, serialization 31
+    trainers     126 of 161
+
 The wheel of Keras has no tests, its source distribution has. Adam, AdamW, Nadam and SGD, by class and by name, become
 `OptaxOptimizer(adamw_jax.adamw, rate, options=...)` and so on, with Keras's arguments. What fails on purpose has its
 reason in `EXPECTED`; any other failure, and one that is expected and does not come, is an error.
@@ -46,6 +55,9 @@ EXPECTED = {
     "test_legacy_load_skips_missing_nested_containers": "the source distribution of Keras lacks the file that it loads",
     "test_remove_weights_only_saving_and_loading": "remote paths need tensorflow",
     "test_disk_io_store_remote_working_dir_is_preserved": "remote paths need tensorflow",
+    "trainer_test.*(sparse_tf|data_adapter_(grain|tf|torch)|preserve_order|unknown_data)": (
+        "reads its data by tensorflow, grain or torch, which are not needed here"
+    ),
     "sgd_test.*test_single_step": "counts the state's arrays: positions and the rate's are among ours",
     "sgd_test.*test_invalid_momentum": "this library's message names argument, rule and value",
 }

@@ -196,6 +196,8 @@ def test_without_an_average_training_does_not_begin(optimizer):
     model.compile(optimizer(), "mse", run_eagerly=True)
     with pytest.raises(ValueError, match=r"an average of the weights is kept by .*Received: optimizer="):
         trained(model=model, callbacks=[SwapAveragedWeights()])
+    with pytest.raises(ValueError, match="Received: a model that is not compiled"), averaged_weights(dense()):
+        pass
 
 
 def test_states_are_read_from_a_keras_optimizer_and_set():

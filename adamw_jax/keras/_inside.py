@@ -23,9 +23,10 @@ def adapters(model: Any, wanted: str) -> list[OptaxOptimizer]:
     Raises:
       ValueError: there are none.
     """
-    found = [each for each in inner_optimizers(model.optimizer) if isinstance(each, OptaxOptimizer)]
+    optimizer = getattr(model, "optimizer", None)
+    found = [each for each in inner_optimizers(optimizer) if isinstance(each, OptaxOptimizer)]
     if not found:
-        raise ValueError(f"{wanted}. Received: {described(model.optimizer)}")
+        raise ValueError(f"{wanted}. Received: {described(optimizer)}")
     if not all(each.built for each in found):
         model.optimizer.build(model.trainable_variables)
     return [each for each in found if each.built]
@@ -33,6 +34,8 @@ def adapters(model: Any, wanted: str) -> list[OptaxOptimizer]:
 
 def described(optimizer: Any) -> str:
     """Return the name and the type of every optimizer inside, for errors."""
+    if optimizer is None:
+        return "a model that is not compiled"
     parts = inner_optimizers(optimizer)
     return ", ".join(f"optimizer={each.name!r} of type {type(each).__name__}" for each in parts)
 
