@@ -15,7 +15,7 @@ from adamw_jax._direction.placement import Placement, check_crossings, given_sha
 from adamw_jax._direction.stacks import Layout
 from adamw_jax._rules.axes import leaves_inside, widths_of
 from adamw_jax._rules.leaf import Leaf, require_axes
-from adamw_jax._tree.stage import structure_of
+from adamw_jax._tree.stage import stateless, structure_of
 from adamw_jax._tree.typing import Params, Updates
 from adamw_jax._tree.width import arithmetic_dtype
 
@@ -102,21 +102,18 @@ def orthogonalize(axes: Any = None, **options: Unpack[MatrixOptions]) -> optax.G
     """
     its = Orthogonalization(axes, **options)
 
-    def init(params: Params) -> optax.EmptyState:
+    def check(params: Params) -> None:
         known = matrices_of(params, its.letters)
         widths_of(its.split, known)
         if its.shardings is not None:
             given_shardings(its.shardings, [leaf.path for leaf in known])
-        return optax.EmptyState()
 
-    def update(
-        updates: Updates, state: optax.EmptyState, params: Params | None = None
-    ) -> tuple[Updates, optax.EmptyState]:
+    def apply(updates: Updates, params: Params | None, extra_args: dict[str, Any]) -> Updates:
         leaves, structure = jax.tree.leaves(updates), structure_of(updates)
         known = matrices_of(updates, its.letters)
         chosen = [i for i, leaf in enumerate(leaves) if known[i].axes and leaf.size]
         if not chosen:
-            return updates, state
+            return updates
         xs, paths = [leaves[i] for i in chosen], [known[i].path for i in chosen]
         placement = placement_of(xs, paths, its.shardings, distribute=its.distribute)
         for i, spec in zip(chosen, placement.specs, strict=True):
@@ -129,6 +126,6 @@ def orthogonalize(axes: Any = None, **options: Unpack[MatrixOptions]) -> optax.G
         for i, x, y, layout in zip(chosen, xs, its.run(xs, layouts, placement), layouts, strict=True):
             direction = its.scaled(y.astype(arithmetic_dtype(x)), layout, known[i].shape)
             leaves[i] = (direction * _dual(x, y, layout, placement) if its.adaptive else direction).astype(x.dtype)
-        return structure.unflatten(leaves), state
+        return structure.unflatten(leaves)
 
-    return optax.GradientTransformation(init, update)
+    return stateless(apply, check)
