@@ -71,10 +71,7 @@ class Decoupled:
         return (), ()
 
     def half_life(self, share: float, size: float | None = None) -> float | None:
-        """Return the updates in which l2 halves a weight of a root mean square `size`, taking a share in each.
-
-        None is never, and the size None is not known.
-        """
+        """Return the updates in which l2, taking a share in each, halves a weight of the RMS `size`; None for never."""
         return None if share == 0 else 0.0 if share >= 1 else math.log(0.5) / math.log1p(-share)
 
 
