@@ -17,7 +17,7 @@ from adamw_jax._tree.state import nodes_of, value_of
 TIMES = 10.0
 """A leaf is warned of from this multiple of the others' ratio, or pace of growth, on."""
 
-EARLY = 0.2
+EARLY = 0.3
 """Share of the run before which growth is not judged: early, every weight moves away from its start."""
 
 SCATTERED = 0.5
