@@ -17,7 +17,7 @@ from adamw_jax._tree.state import nodes_of, value_of
 TIMES = 10.0
 """A leaf is warned of from this multiple of the others' ratio, or pace of growth, on."""
 
-EARLY = 0.3
+EARLY = 0.2
 """Share of the run before which growth is not judged: early, every weight moves away from its start."""
 
 SCATTERED = 0.5
@@ -46,22 +46,22 @@ def _others(values: Mapping[str, float], path: str) -> float:
 
 
 def _growth(rows: Sequence[Mapping[str, Any]], node: ObserveState, observed: int, updates: int) -> list[str]:
-    seen = (node.past, node.past_rms), (node.recent, node.recent_rms)
-    earlier = [(int(value_of(at)), jax.device_get(sizes)) for at, sizes in seen if 0 < value_of(at) < observed]
-    past_at = int(value_of(node.past))
+    past_at, past = int(value_of(node.past)), jax.device_get(node.past_rms)
     if past_at == 0 or observed < EARLY * updates:
         return []
     paces = {}
     for row in rows:
-        before, now = [(at, float(np.mean(value_of(sizes[row["path"]])))) for at, sizes in earlier], row["weight_rms"]
-        # A bias grows from zero in every training; and growth that slows down is that of every training, too.
-        if before[0][1] > 0 and math.isfinite(now) and not _is_bias(row["path"]):
-            paces[row["path"]] = min((now - size) / (observed - at) / now for at, size in before)
+        before, now = float(np.mean(value_of(past[row["path"]]))), row["weight_rms"]
+        # A bias grows from zero in every training.
+        if before > 0 and math.isfinite(now) and not _is_bias(row["path"]):
+            paces[row["path"]] = (now - before) / (observed - past_at) / now
+    # The growth of every training slows down: a pace that falls as 1 / sqrt(t) adds up to this many updates of it.
+    left = 2 * observed * (math.sqrt(updates / observed) - 1)
     return [
         f"{path}: the norm doubles in the {updates - observed:,} updates left at its pace since update {past_at:,}, "
         f"{TIMES:g} times that of the others: give it a decay, or hold its norm"
         for path, pace in paces.items()
-        if pace * (updates - observed) >= 1 and pace > TIMES * max(_others(paces, path), 0.0)
+        if pace * left >= 1 and pace > TIMES * max(_others(paces, path), 0.0)
     ]
 
 

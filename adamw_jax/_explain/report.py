@@ -49,9 +49,9 @@ def report(state: optax.OptState, *, updates: int | None = None, explained: Any 
 
     - a leaf whose step is not finite;
     - a leaf whose ratio of step to weight is more than ten times the median of the others (biases aside);
-    - with `updates`, and from 0.3 of the run on: a leaf whose norm doubles within the updates that are left, at its
-      pace since a quarter to a half of the updates made, and since a half to all of them, if the lower of the two is
-      more than ten times the others';
+    - with `updates`, and from a fifth of the run on: a leaf whose norm doubles within the updates that are left, if its
+      pace since a quarter to a half of the updates t made falls as 1 / sqrt(t), as in every training, and is more than
+      ten times the others';
     - with `explained`: a leaf that turns by less than half or more than twice of the predicted angle, once its decay
       times the updates made is above 2;
     - a leaf that Muon turns whose residual, see `observe`, is above 0.5: its singular values are far from equal;
