@@ -48,6 +48,7 @@ OTHERS_CODE = re.compile(
 
 SLOW = re.compile(
     "keras|documents|examples|processes|decoupling|scale_invariance|equivalences|host|sharding|golden|sweep|benchmarks"
+    "|fuzz|turn|mesh|checkpoints|study"
 )
 """Modules that `make quick` leaves out."""
 

@@ -109,11 +109,18 @@ WAYS = {
 }
 
 
+@functools.cache
+def made(state, optimizer):
+    """A model in a state and what it predicts; ways to save it, but "deepcopy", leave it as it is."""
+    model = make(state, optimizer)
+    return model, np.asarray(model(data(1)[0]))
+
+
 def outcome(state, way, optimizer, folder):
     """What happened: (loaded, predicts as before, trains), and what training said."""
     x, y = data(1)
-    model = make(state, optimizer)
-    before = np.asarray(model(x))
+    # A model that was saved is not copied any more, with Keras's own optimizers, either.
+    model, before = (made.__wrapped__ if way == "deepcopy" else made)(state, optimizer)
     try:
         loaded = WAYS[way](model, state, optimizer, folder)
     except (ValueError, TypeError) as error:
