@@ -96,7 +96,7 @@ from adamw_jax._storage import (
     round_to_params as round_to_params,
 )
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 
 def _no_attribute(name: str) -> None:

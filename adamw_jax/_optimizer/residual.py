@@ -1,6 +1,5 @@
 """How far Muon's steps are from orthogonal: a number for each matrix of an update that `observe` looks at."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +46,7 @@ def layouts_of(plan: Plan | None, tree: chex.ArrayTree, known: Sequence[Leaf]) -
     groups: dict[int, tuple[About, list[int]]] = {}
     for i, direction in enumerate(direction_per_leaf(plan.direction, tree)):
         facts = about(direction)
-        if facts.name in _NAMES and math.prod(known[i].shape):
+        if facts.name in _NAMES and all(known[i].shape):  # no axis of length 0
             groups.setdefault(id(direction), (facts, []))[1].append(i)
     found: list[Layout | None] = [None] * len(leaves)
     for facts, members in groups.values():
