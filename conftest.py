@@ -1,6 +1,7 @@
 """Eight virtual devices and Keras on JAX for the whole suite: both are read once, before the first import."""
 
 import contextlib
+import gc
 import hashlib
 import os
 import pathlib
@@ -37,6 +38,9 @@ if any(map(installed, PACKAGES)):
 
 import jax  # noqa: E402, because of the variables above
 import pytest  # noqa: E402, because of the variables above
+
+# The programs and traces of a run are millions of objects that live on: a seventh of its time went into looking at them.
+gc.set_threshold(20_000, 20, 20)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
