@@ -39,7 +39,7 @@ if any(map(installed, PACKAGES)):
 import jax  # noqa: E402, because of the variables above
 import pytest  # noqa: E402, because of the variables above
 
-# The programs and traces of a run are millions of objects that live on: a seventh of its time went into looking at them.
+# The programs and traces of a run are millions of objects that live on: looking at them took a seventh of its time.
 gc.set_threshold(20_000, 20, 20)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -52,7 +52,7 @@ OTHERS_CODE = re.compile(
 
 SLOW = re.compile(
     "keras|documents|examples|processes|decoupling|scale_invariance|equivalences|host|sharding|golden|sweep|benchmarks"
-    "|fuzz|turn|mesh|checkpoints|study"
+    "|fuzz|turn|mesh|checkpoints|study|intervene|directions|properties|health"
 )
 """Modules that `make quick` leaves out."""
 
