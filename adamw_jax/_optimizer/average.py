@@ -18,7 +18,7 @@ from adamw_jax._tree import checks
 from adamw_jax._tree.fit import with_fitting_state
 from adamw_jax._tree.loop import Kernel, map_leaves
 from adamw_jax._tree.paths import leaf_paths
-from adamw_jax._tree.stage import structure_of, with_gradients
+from adamw_jax._tree.stage import structure_of
 from adamw_jax._tree.state import nodes_of, value_of
 from adamw_jax._tree.typing import Mask, Params, Updates
 from adamw_jax._tree.width import is_floating
@@ -129,7 +129,6 @@ def with_average(
     ) -> tuple[Updates, AverageState]:
         if params is None and jax.tree.leaves(updates):
             raise ValueError("`params` must be given to update(updates, state, params) to average them, got None")
-        params = with_gradients(updates, params)
         new, inner_state = tx.update(updates, state.inner_state, params, **extra_args)
         taken = _steps_taken(state.inner_state, inner_state)
         count = jnp.where(taken, optax.safe_increment(state.count), state.count)

@@ -89,8 +89,9 @@ def with_gradients(updates: Updates, params: Params | None) -> Params | None:
     >>> with_gradients({"weight": 1.0, "activation": None}, {"weight": 2.0, "activation": abs})
     {'activation': None, 'weight': 2.0}
     """
-    holes = any(u is None for u in jax.tree.leaves(updates, is_leaf=lambda u: u is None))
-    if params is None or not holes or structure_of(params) == structure_of(updates):
+    if params is None or structure_of(params) == structure_of(updates):
+        return params
+    if all(u is not None for u in jax.tree.leaves(updates, is_leaf=lambda u: u is None)):
         return params
     try:
         return jax.tree.map(lambda u, p: None if u is None else p, updates, params, is_leaf=lambda u: u is None)
