@@ -298,3 +298,10 @@ def test_held_norms_of_a_split_stack_on_explicit_axes():
         for path, leaf in found.items():
             np.testing.assert_allclose(leaf, expected[path], rtol=0, atol=1e-5)
             assert leaf.sharding.is_equivalent_to(placed[path].sharding, leaf.ndim)
+
+
+def test_axes_of_a_direction_are_for_its_leaves_alone():
+    params = {"blocks": {"kernel": jnp.ones((4, 8, 8)), "bias": jnp.ones((4, 8))}, "head": jnp.ones((8, 8))}
+    tx = aj.decoupled({"blocks/kernel": aj.scale_by_muon(axes="sio"), "": aj.scale_by_adam()}, 0.1)
+    rows = aj.explain(tx, params, mesh=jax.sharding.AbstractMesh((4,), ("x",))).rows
+    assert [row["whole"] for row in rows] == [None, "gather", None]

@@ -1,16 +1,13 @@
 """What orthogonalization moves between chips, and where its matrices are whole, from shapes alone."""
 
-from collections import defaultdict
 from typing import Any, NamedTuple
 
 import chex
 import jax
 
-from adamw_jax._direction.by_path import direction_per_leaf
-from adamw_jax._direction.direction import about
-from adamw_jax._direction.iteration import Orthogonalization
 from adamw_jax._direction.placement import given_shardings, spec_of
 from adamw_jax._direction.stacks import Layout, product_of, stacks_of
+from adamw_jax._optimizer.residual import orthogonalized
 from adamw_jax._rules.axes import widths_of
 from adamw_jax._rules.leaf import leaves_of
 from adamw_jax._tree.typing import Directions
@@ -51,17 +48,9 @@ def exchanges_of(
       None for a leaf whose direction orthogonalizes nothing, or has no known arguments.
     """
     arrays, sizes = jax.tree.leaves(params), dict(mesh.shape)
-    members: dict[int, list[int]] = defaultdict(list)
-    facts = list(map(about, direction_per_leaf(direction, params)))
-    for i, each in enumerate(facts):
-        if each.name in ("muon", "orthogonalize") and each.arguments and arrays[i].size:
-            members[id(each)].append(i)
     found: list[Exchange | None] = [None] * len(arrays)
-    for indices in members.values():
-        options = Orthogonalization.among(facts[indices[0]].arguments or {})
-        known = leaves_of(params, axes if options.letters is None else options.letters)
-        leaves = [known[i] for i in indices]
-        if any(not {"i", "o"} <= set(leaf.axes or "") for leaf in leaves):
+    for facts, options, indices, leaves in orthogonalized(direction, params, leaves_of(params, axes)):
+        if not facts.arguments or any(not {"i", "o"} <= set(leaf.axes or "") for leaf in leaves):
             continue
         placed = [getattr(arrays[i], "sharding", None) for i in indices]
         given = options.shardings if shardings is None else shardings

@@ -1,7 +1,7 @@
 """How far Muon's steps are from orthogonal: a number for each matrix of an update that `observe` looks at."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -10,11 +10,13 @@ from jax.sharding import AxisType
 
 from adamw_jax._direction.by_path import direction_per_leaf
 from adamw_jax._direction.direction import About, about
+from adamw_jax._direction.iteration import Orthogonalization
 from adamw_jax._direction.stacks import Layout
 from adamw_jax._optimizer.plan import Plan
 from adamw_jax._rules.axes import widths_of
 from adamw_jax._rules.leaf import Leaf, leaves_of
 from adamw_jax._tree.state import unique_paths
+from adamw_jax._tree.typing import Directions
 from adamw_jax._tree.width import arithmetic_dtype
 
 STEPS = 12
@@ -32,6 +34,47 @@ def orthogonalizes(plan: Plan | None) -> bool:
     return any(about(each).name in _NAMES for each in every)
 
 
+class Orthogonalized(NamedTuple):
+    """The leaves that one direction orthogonalizes.
+
+    Attributes:
+      about: facts about the direction.
+      options: its options.
+      indices: the leaves' places in the tree.
+      leaves: the leaves by the direction's own axes, where it has any.
+    """
+
+    about: About
+    options: Orthogonalization
+    indices: list[int]
+    leaves: list[Leaf]
+
+
+def orthogonalized(direction: Directions, tree: chex.ArrayTree, known: Sequence[Leaf]) -> list[Orthogonalized]:
+    """Return the leaves that are orthogonalized and not empty, by direction.
+
+    Args:
+      direction: one for all leaves, or {pattern: direction}.
+      tree: the parameters, or their shapes.
+      known: their leaves by the optimizer's axes, which hold where a direction has none of its own.
+    """
+    paths, arrays = unique_paths(tree), jax.tree.leaves(tree)
+    members: dict[int, tuple[About, list[int]]] = {}
+    for i, each in enumerate(direction_per_leaf(direction, tree)):
+        facts = about(each)
+        if facts.name in _NAMES and all(known[i].shape):  # no axis of length 0
+            members.setdefault(id(each), (facts, []))[1].append(i)
+    found = []
+    for facts, indices in members.values():
+        options = Orthogonalization.among(facts.arguments) if facts.arguments else Orthogonalization()
+        leaves = [known[i] for i in indices]
+        if options.letters is not None:
+            own = {leaf.path: leaf for leaf in leaves_of({paths[i]: arrays[i] for i in indices}, options.letters)}
+            leaves = [own[paths[i]] for i in indices]
+        found.append(Orthogonalized(facts, options, indices, leaves))
+    return found
+
+
 def layouts_of(plan: Plan | None, tree: chex.ArrayTree, known: Sequence[Leaf]) -> list[Layout | None]:
     """Return for every leaf how it is a stack of matrices; None for leaves whose direction is not Muon's.
 
@@ -40,23 +83,14 @@ def layouts_of(plan: Plan | None, tree: chex.ArrayTree, known: Sequence[Leaf]) -
       tree: the parameters.
       known: their leaves by the optimizer's axes, which hold where the direction has none of its own.
     """
-    paths, leaves = unique_paths(tree), jax.tree.leaves(tree)
+    found: list[Layout | None] = [None] * len(known)
     if plan is None or not orthogonalizes(plan):
-        return [None] * len(leaves)
-    groups: dict[int, tuple[About, list[int]]] = {}
-    for i, direction in enumerate(direction_per_leaf(plan.direction, tree)):
-        facts = about(direction)
-        if facts.name in _NAMES and all(known[i].shape):  # no axis of length 0
-            groups.setdefault(id(direction), (facts, []))[1].append(i)
-    found: list[Layout | None] = [None] * len(leaves)
-    for facts, members in groups.values():
-        given = facts.arguments or {}
-        axes = given.get("axes") if given.get("axes") is not None else given.get("weight_dimension_numbers")
-        own = {leaf.path: leaf for leaf in leaves_of({paths[i]: leaves[i] for i in members}, axes)}
-        its = [known[i] if axes is None else own[paths[i]] for i in members]
-        for i, leaf, widths in zip(members, its, widths_of(given.get("split"), its), strict=True):
+        return found
+    for group in orthogonalized(plan.direction, tree, known):
+        widths = widths_of(group.options.split, group.leaves)
+        for i, leaf, its in zip(group.indices, group.leaves, widths, strict=True):
             if {"i", "o"} <= set(leaf.axes or ""):
-                found[i] = Layout(leaf.axes or "", ((),) * len(leaf.shape), widths)
+                found[i] = Layout(leaf.axes or "", ((),) * len(leaf.shape), its)
     return found
 
 
